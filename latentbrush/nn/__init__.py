@@ -1,1 +1,17 @@
+"""The networks: tensors in, tensors out. No file, and no randomness but dropout and initialisation."""
 
+from latentbrush.nn.autoencoder import AutoencoderConfig, AutoencoderKL, Posterior
+from latentbrush.nn.clip import CLIPTextConfig, CLIPTextModel
+from latentbrush.nn.condition import Condition
+from latentbrush.nn.unet import UNet, UNetConfig
+
+__all__ = [
+    "AutoencoderConfig",
+    "AutoencoderKL",
+    "CLIPTextConfig",
+    "CLIPTextModel",
+    "Condition",
+    "Posterior",
+    "UNet",
+    "UNetConfig",
+]

@@ -1,0 +1,221 @@
+"""The image information creator: the UNet of the Stable Diffusion family (LDM, section 3.2)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from latentbrush.nn.attention import SpatialTransformer
+from latentbrush.nn.blocks import Downsample, ResBlock, Upsample, check_groups, timestep_embedding
+from latentbrush.nn.condition import Condition
+
+__all__ = ["UNet", "UNetConfig"]
+
+
+@dataclass(frozen=True)
+class UNetConfig:
+    """The shape of a UNet; the defaults are Stable Diffusion 1.
+
+    One entry a level, from the finest: `channels`, `attention` (has it spatial transformers), `heads`,
+    `depth` (transformer blocks in each). The middle always has one, with the last level's figures.
+    `sample_size` is the latent side it was trained at.
+    """
+
+    sample_size: int = 64
+    in_channels: int = 4
+    out_channels: int = 4
+    channels: tuple[int, ...] = (320, 640, 1280, 1280)
+    layers_per_block: int = 2
+    attention: tuple[bool, ...] = (True, True, True, False)
+    heads: tuple[int, ...] = (8, 8, 8, 8)
+    depth: tuple[int, ...] = (1, 1, 1, 1)
+    context_width: int = 768
+    linear_projection: bool = False
+    groups: int = 32
+    norm_eps: float = 1e-5
+    flip_sin_to_cos: bool = True
+    freq_shift: float = 0.0
+    dropout: float = 0.0
+
+    def __post_init__(self) -> None:
+        check_groups(self.channels, self.groups)
+        for name in ("attention", "heads", "depth"):
+            entries = getattr(self, name)
+            if len(entries) != len(self.channels):
+                raise ValueError(
+                    f"UNet {name} {entries} has {len(entries)} entries for {len(self.channels)} levels"
+                )
+        for width, heads in zip(self.channels, self.heads, strict=True):
+            if heads < 1 or width % heads:
+                raise ValueError(f"{width} UNet channels are not divisible by {heads} attention heads")
+        for name in ("sample_size", "in_channels", "out_channels", "layers_per_block", "context_width"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"UNet {name} {getattr(self, name)} must be at least 1")
+        if min(self.depth) < 1:
+            raise ValueError(f"UNet depth {self.depth} must be at least 1 a level")
+        if not 0.0 <= self.dropout < 1.0:
+            raise ValueError(f"UNet dropout {self.dropout} must lie in [0, 1)")
+
+    @property
+    def time_width(self) -> int:
+        return 4 * self.channels[0]
+
+
+class TimeEmbedding(nn.Module):
+    def __init__(self, config: UNetConfig) -> None:
+        super().__init__()
+        self.linear_1 = nn.Linear(config.channels[0], config.time_width)
+        self.linear_2 = nn.Linear(config.time_width, config.time_width)
+
+    def forward(self, sinusoids: Tensor) -> Tensor:
+        out: Tensor = self.linear_2(F.silu(self.linear_1(sinusoids)))
+        return out
+
+
+def _resnet(config: UNetConfig, c_in: int, c_out: int) -> ResBlock:
+    return ResBlock(
+        c_in,
+        c_out,
+        time_width=config.time_width,
+        groups=config.groups,
+        eps=config.norm_eps,
+        dropout=config.dropout,
+    )
+
+
+def _transformer(config: UNetConfig, level: int) -> SpatialTransformer:
+    return SpatialTransformer(
+        config.channels[level],
+        config.heads[level],
+        config.context_width,
+        depth=config.depth[level],
+        linear=config.linear_projection,
+        groups=config.groups,
+        dropout=config.dropout,
+    )
+
+
+class DownBlock(nn.Module):
+    """One level on the way down; returns its output and all that the way up will need of it."""
+
+    def __init__(self, config: UNetConfig, level: int) -> None:
+        super().__init__()
+        c_in, c_out = config.channels[max(level - 1, 0)], config.channels[level]
+        layers = range(config.layers_per_block)
+        self.resnets = nn.ModuleList(_resnet(config, c_in if i == 0 else c_out, c_out) for i in layers)
+        self.attentions = (
+            nn.ModuleList(_transformer(config, level) for _ in layers) if config.attention[level] else None
+        )
+        last = level == len(config.channels) - 1
+        self.downsample = None if last else Downsample(c_out, symmetric=True)
+
+    def forward(self, x: Tensor, time: Tensor, context: Tensor) -> tuple[Tensor, list[Tensor]]:
+        skips = []
+        for i, resnet in enumerate(self.resnets):
+            x = resnet(x, time)
+            if self.attentions is not None:
+                x = self.attentions[i](x, context)
+            skips.append(x)
+        if self.downsample is not None:
+            x = self.downsample(x)
+            skips.append(x)
+        return x, skips
+
+
+class MidBlock(nn.Module):
+    def __init__(self, config: UNetConfig) -> None:
+        super().__init__()
+        width = config.channels[-1]
+        self.resnets = nn.ModuleList(_resnet(config, width, width) for _ in range(2))
+        self.attention = _transformer(config, len(config.channels) - 1)
+
+    def forward(self, x: Tensor, time: Tensor, context: Tensor) -> Tensor:
+        x = self.attention(self.resnets[0](x, time), context)
+        out: Tensor = self.resnets[1](x, time)
+        return out
+
+
+class UpBlock(nn.Module):
+    """One level on the way up; every residual block first takes back one skip, the last one first."""
+
+    def __init__(self, config: UNetConfig, level: int, c_in: int, skips: list[int]) -> None:
+        super().__init__()
+        c_out = config.channels[level]
+        widths = [c_in] + [c_out] * (len(skips) - 1)
+        self.resnets = nn.ModuleList(
+            _resnet(config, w + s, c_out) for w, s in zip(widths, skips, strict=True)
+        )
+        self.attentions = (
+            nn.ModuleList(_transformer(config, level) for _ in skips) if config.attention[level] else None
+        )
+        self.upsample = None if level == 0 else Upsample(c_out)
+
+    def forward(self, x: Tensor, skips: list[Tensor], time: Tensor, context: Tensor) -> Tensor:
+        for i, resnet in enumerate(self.resnets):
+            x = resnet(torch.cat([x, skips.pop()], dim=1), time)
+            if self.attentions is not None:
+                x = self.attentions[i](x, context)
+        if self.upsample is not None:
+            # To the next skip's size: on canvases that 2^levels does not divide, halving rounded up.
+            out: Tensor = self.upsample(x, tuple(skips[-1].shape[-2:]))
+        return out
+
+
+class UNet(nn.Module):
+    """eps_theta(z_t, t, tau(y)): (B, c, h, w), t (B,), condition -> (B, c_out, h, w).
+
+    What its output means (noise, x0, velocity) is the Denoiser's knowledge. ValueError for wrong shapes.
+    """
+
+    def __init__(self, config: UNetConfig) -> None:
+        super().__init__()
+        self.config = config
+        widths = config.channels
+        self.conv_in = nn.Conv2d(config.in_channels, widths[0], 3, padding=1)
+        self.time_embedding = TimeEmbedding(config)
+        self.down_blocks = nn.ModuleList(DownBlock(config, level) for level in range(len(widths)))
+        self.mid_block = MidBlock(config)
+        skips = [widths[0]]
+        for level, width in enumerate(widths):
+            skips += [width] * (config.layers_per_block + (level < len(widths) - 1))
+        self.up_blocks = nn.ModuleList()
+        c_in = widths[-1]
+        for level in reversed(range(len(widths))):
+            taken = [skips.pop() for _ in range(config.layers_per_block + 1)]
+            self.up_blocks.append(UpBlock(config, level, c_in, taken))
+            c_in = widths[level]
+        self.conv_norm_out = nn.GroupNorm(config.groups, widths[0], eps=config.norm_eps)
+        self.conv_out = nn.Conv2d(widths[0], config.out_channels, 3, padding=1)
+
+    def forward(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
+        self._check(x, t, condition)
+        sinusoids = timestep_embedding(
+            t,
+            self.config.channels[0],
+            flip_sin_to_cos=self.config.flip_sin_to_cos,
+            freq_shift=self.config.freq_shift,
+        )
+        time = self.time_embedding(sinusoids.to(x.dtype))
+        x = self.conv_in(x)
+        skips = [x]
+        for block in self.down_blocks:
+            x, kept = block(x, time, condition.context)
+            skips += kept
+        x = self.mid_block(x, time, condition.context)
+        for block in self.up_blocks:
+            x = block(x, skips, time, condition.context)
+        out: Tensor = self.conv_out(F.silu(self.conv_norm_out(x)))
+        return out
+
+    def _check(self, x: Tensor, t: Tensor, condition: Condition) -> None:
+        batch, channels, width = x.shape[0], self.config.in_channels, self.config.context_width
+        if x.ndim != 4 or x.shape[1] != channels:
+            raise ValueError(f"the UNet takes (B, {channels}, h, w), not {tuple(x.shape)}")
+        if t.shape != (batch,):
+            raise ValueError(f"the UNet takes one time a sample, ({batch},), not {tuple(t.shape)}")
+        context = condition.context
+        if context.ndim != 3 or context.shape[0] != batch or context.shape[2] != width:
+            raise ValueError(f"the UNet takes a context ({batch}, n, {width}), not {tuple(context.shape)}")

@@ -5,8 +5,25 @@ and exits with code 2. `UserError` is a `ValueError`, so that Python callers nee
 `assert` is kept for what only a bug in this package can cause.
 """
 
-__all__ = ["UserError"]
+from __future__ import annotations
+
+from pydantic import ValidationError
+
+__all__ = ["UserError", "one_line"]
 
 
 class UserError(ValueError):
     """Something the user gave is wrong: the message says what, what is allowed, and what to do."""
+
+
+def one_line(error: ValidationError) -> str:
+    """The first thing pydantic found wrong: where, what, and the value given.
+
+    Names of union branches and validators, which pydantic puts into the path, mean nothing to a user.
+    """
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"] if str(part).replace("_", "").isalnum()) or "the value"
+    given = first["input"]
+    value = "" if isinstance(given, (dict, BaseException)) else f", not {given!r}"
+    message = str(first["msg"]).removeprefix("Value error, ")
+    return f"{place}: {message}{value}"

@@ -118,4 +118,5 @@ class SpatialTransformer(nn.Module):
             tokens = self.proj_out(tokens).transpose(1, 2).unflatten(2, (height, width))
         else:
             tokens = self.proj_out(tokens.transpose(1, 2).unflatten(2, (height, width)))
-        return x + tokens
+        out: Tensor = x + tokens
+        return out

@@ -77,7 +77,7 @@ class AttentionBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         out: Tensor = self.attention(self.group_norm(x).flatten(2).transpose(1, 2))  # (B, h*w, c)
-        return x + out.transpose(1, 2).unflatten(2, x.shape[-2:])
+        return x + out.transpose(1, 2).reshape(x.shape)
 
 
 class MidBlock(nn.Module):
@@ -98,8 +98,7 @@ class DownBlock(nn.Module):
     def __init__(self, c_in: int, c_out: int, config: AutoencoderConfig, *, last: bool) -> None:
         super().__init__()
         self.resnets = nn.ModuleList(
-            ResBlock(c_in if i == 0 else c_out, c_out, groups=config.groups)
-            for i in range(config.layers_per_block)
+            ResBlock(c_in if i == 0 else c_out, c_out, groups=config.groups) for i in range(config.layers_per_block)
         )
         self.downsample = None if last else Downsample(c_out, symmetric=False)
 
@@ -114,8 +113,7 @@ class UpBlock(nn.Module):
         super().__init__()
         # The decoder has one residual block a level more than the encoder.
         self.resnets = nn.ModuleList(
-            ResBlock(c_in if i == 0 else c_out, c_out, groups=config.groups)
-            for i in range(config.layers_per_block + 1)
+            ResBlock(c_in if i == 0 else c_out, c_out, groups=config.groups) for i in range(config.layers_per_block + 1)
         )
         self.upsample = None if last else Upsample(c_out)
 
@@ -133,8 +131,7 @@ class Encoder(nn.Module):
         widths = config.channels
         self.conv_in = nn.Conv2d(config.in_channels, widths[0], 3, padding=1)
         self.down_blocks = nn.ModuleList(
-            DownBlock(widths[max(i - 1, 0)], width, config, last=i == len(widths) - 1)
-            for i, width in enumerate(widths)
+            DownBlock(widths[max(i - 1, 0)], width, config, last=i == len(widths) - 1) for i, width in enumerate(widths)
         )
         self.mid_block = MidBlock(widths[-1], config)
         self.conv_norm_out = nn.GroupNorm(config.groups, widths[-1], eps=1e-6)
@@ -157,8 +154,7 @@ class Decoder(nn.Module):
         self.conv_in = nn.Conv2d(config.latent_channels, widths[0], 3, padding=1)
         self.mid_block = MidBlock(widths[0], config)
         self.up_blocks = nn.ModuleList(
-            UpBlock(widths[max(i - 1, 0)], width, config, last=i == len(widths) - 1)
-            for i, width in enumerate(widths)
+            UpBlock(widths[max(i - 1, 0)], width, config, last=i == len(widths) - 1) for i, width in enumerate(widths)
         )
         self.conv_norm_out = nn.GroupNorm(config.groups, widths[-1], eps=1e-6)
         self.conv_out = nn.Conv2d(widths[-1], config.in_channels, 3, padding=1)
@@ -190,9 +186,7 @@ class AutoencoderKL(nn.Module):
         """
         f, c = self.config.factor, self.config.in_channels
         if x.ndim != 4 or x.shape[1] != c or x.shape[2] % f or x.shape[3] % f or not x.numel():
-            raise ValueError(
-                f"pictures of shape {tuple(x.shape)} cannot be encoded: need (B, {c}, H, W), {f} | H, W"
-            )
+            raise ValueError(f"pictures of shape {tuple(x.shape)} cannot be encoded: need (B, {c}, H, W), {f} | H, W")
         moments = self.encoder(x)
         if self.quant_conv is not None:
             moments = self.quant_conv(moments)

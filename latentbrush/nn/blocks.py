@@ -20,9 +20,7 @@ def check_groups(channels: tuple[int, ...], groups: int) -> None:
             raise ValueError(f"{count} channels are not divisible by {groups} norm groups")
 
 
-def timestep_embedding(
-    t: Tensor, dim: int, *, flip_sin_to_cos: bool = True, freq_shift: float = 0.0
-) -> Tensor:
+def timestep_embedding(t: Tensor, dim: int, *, flip_sin_to_cos: bool = True, freq_shift: float = 0.0) -> Tensor:
     """Sinusoids of the time step (DDPM, section 3.3): t (B,), fractional allowed -> float32 (B, dim).
 
     `flip_sin_to_cos` puts the cosines first, as the Stable Diffusion family does; the frequencies fall
@@ -30,9 +28,7 @@ def timestep_embedding(
     hold the phase of t = 999.
     """
     half = dim // 2
-    exponent = (
-        -math.log(10000.0) * torch.arange(half, dtype=torch.float32, device=t.device) / (half - freq_shift)
-    )
+    exponent = -math.log(10000.0) * torch.arange(half, dtype=torch.float32, device=t.device) / (half - freq_shift)
     phase = t.float()[:, None] * exponent.exp()[None]
     parts = (phase.cos(), phase.sin()) if flip_sin_to_cos else (phase.sin(), phase.cos())
     return F.pad(torch.cat(parts, dim=-1), (0, dim % 2))

@@ -118,9 +118,7 @@ class CLIPTextModel(nn.Module):
     def forward(self, tokens: Tensor) -> Tensor:
         if tokens.ndim != 2 or tokens.shape[1] > self.config.max_positions:
             limit = self.config.max_positions
-            raise ValueError(
-                f"the text tower takes tokens (B, n), n up to {limit}, not {tuple(tokens.shape)}"
-            )
+            raise ValueError(f"the text tower takes tokens (B, n), n up to {limit}, not {tuple(tokens.shape)}")
         x = self.embeddings(tokens)
         for layer in self.layers:
             x = layer(x)

@@ -45,9 +45,7 @@ class UNetConfig:
         for name in ("attention", "heads", "depth"):
             entries = getattr(self, name)
             if len(entries) != len(self.channels):
-                raise ValueError(
-                    f"UNet {name} {entries} has {len(entries)} entries for {len(self.channels)} levels"
-                )
+                raise ValueError(f"UNet {name} {entries} has {len(entries)} entries for {len(self.channels)} levels")
         for width, heads in zip(self.channels, self.heads, strict=True):
             if heads < 1 or width % heads:
                 raise ValueError(f"{width} UNet channels are not divisible by {heads} attention heads")
@@ -145,12 +143,8 @@ class UpBlock(nn.Module):
         super().__init__()
         c_out = config.channels[level]
         widths = [c_in] + [c_out] * (len(skips) - 1)
-        self.resnets = nn.ModuleList(
-            _resnet(config, w + s, c_out) for w, s in zip(widths, skips, strict=True)
-        )
-        self.attentions = (
-            nn.ModuleList(_transformer(config, level) for _ in skips) if config.attention[level] else None
-        )
+        self.resnets = nn.ModuleList(_resnet(config, w + s, c_out) for w, s in zip(widths, skips, strict=True))
+        self.attentions = nn.ModuleList(_transformer(config, level) for _ in skips) if config.attention[level] else None
         self.upsample = None if level == 0 else Upsample(c_out)
 
     def forward(self, x: Tensor, skips: list[Tensor], time: Tensor, context: Tensor) -> Tensor:
@@ -160,8 +154,8 @@ class UpBlock(nn.Module):
                 x = self.attentions[i](x, context)
         if self.upsample is not None:
             # To the next skip's size: on canvases that 2^levels does not divide, halving rounded up.
-            out: Tensor = self.upsample(x, tuple(skips[-1].shape[-2:]))
-        return out
+            x = self.upsample(x, tuple(skips[-1].shape[-2:]))
+        return x
 
 
 class UNet(nn.Module):

@@ -1,0 +1,5 @@
+"""`python -m latentbrush` is the command line."""
+
+from latentbrush.cli import main
+
+main()

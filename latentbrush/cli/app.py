@@ -1,0 +1,50 @@
+"""The commands together, and how they end: 0, 2 for what the user can mend, 130 for Ctrl-C."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import typer
+from pydantic import ValidationError
+from typer.exceptions import TyperException
+
+from latentbrush.cli.data import data_app
+from latentbrush.cli.paint import txt2img
+from latentbrush.cli.train import train
+from latentbrush.errors import UserError, one_line
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="latentbrush",
+    help="Train, sample and ship latent diffusion models.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+app.command()(txt2img)
+app.command()(train)
+app.add_typer(data_app, name="data")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run a command and exit; every error a user can cause is one line on standard error."""
+    try:
+        code = app(args=None if arguments is None else list(arguments), standalone_mode=False)
+    except TyperException as error:
+        _fail(error.format_message())
+    except ValidationError as error:
+        _fail(one_line(error))
+    except UserError as error:
+        _fail(str(error))
+    except (KeyboardInterrupt, typer.Abort):
+        print("latentbrush: interrupted", file=sys.stderr)
+        sys.exit(130)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _fail(message: str) -> None:
+    print(f"latentbrush: error: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(2)

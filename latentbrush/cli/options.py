@@ -1,0 +1,36 @@
+"""How values on the command line are read; what cannot be read is refused with the value in the message."""
+
+from __future__ import annotations
+
+import math
+
+import typer
+
+__all__ = ["number", "size", "whole"]
+
+
+def whole(text: str) -> int:
+    """A whole number."""
+    try:
+        return int(text)
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not a whole number; give one such as 20") from None
+
+
+def number(text: str) -> float:
+    """A finite number."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise typer.BadParameter(f"{text!r} is not a finite number; give one such as 3 or 7.5")
+    return value
+
+
+def size(text: str) -> tuple[int, int]:
+    """WxH in pixels."""
+    width, separator, height = text.lower().partition("x")
+    if not (separator and width.isdecimal() and height.isdecimal()):
+        raise typer.BadParameter(f"{text!r} is not a size; give WIDTHxHEIGHT in pixels, such as 32x32")
+    return int(width), int(height)

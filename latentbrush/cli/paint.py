@@ -1,0 +1,59 @@
+"""`latentbrush txt2img`: from a prompt to PNG files."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from latentbrush.cli.options import number, size, whole
+from latentbrush.cli.progress import steps_bar
+from latentbrush.request import Canvas, GuidanceRequest, ImageRequest, ModelRequest, Sampling
+
+__all__ = ["txt2img"]
+
+
+def txt2img(
+    prompt: Annotated[str, typer.Argument(help="What to paint.")],
+    negative: Annotated[str, typer.Option(help="What to move away from.")] = "",
+    model: Annotated[str, typer.Option(help="A shipped model's name, or a diffusers folder.")] = "emoji",
+    steps: Annotated[int | None, typer.Option(parser=whole, help="Denoising steps.")] = None,
+    sampler: Annotated[str | None, typer.Option(help="ddim, euler or dpmpp_2m.")] = None,
+    guidance: Annotated[float | None, typer.Option(parser=number, help="1 is none.")] = None,
+    seed: Annotated[int | None, typer.Option(parser=whole, help="Random, and printed, by default.")] = None,
+    count: Annotated[int, typer.Option(parser=whole, help="Pictures; picture i starts from seed + i.")] = 1,
+    canvas: Annotated[tuple[int, int] | None, typer.Option("--size", parser=size, help="WxH in pixels.")] = None,
+    out: Annotated[Path | None, typer.Option(help="A PNG file or a folder; out/ by default.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing pictures.")] = False,
+) -> None:
+    """Paint PROMPT. Steps, guidance, sampler and size are the model's unless given."""
+    width, height = canvas or (None, None)
+    request = ImageRequest(
+        prompt=prompt,
+        model=ModelRequest(name=model),
+        canvas=Canvas(width=width, height=height),
+        sampling=Sampling(sampler=sampler, steps=steps, seed=seed, count=count),
+        guidance=GuidanceRequest(weight=guidance, negative=negative),
+    )
+    paint_to_files(request, out, overwrite=overwrite)
+
+
+def paint_to_files(request: ImageRequest, out: Path | None, *, overwrite: bool) -> None:
+    """Serve a request into PNG files; refuses existing ones before any work is done."""
+    from latentbrush.formats import load_model, output_paths, refuse_existing, save_png
+    from latentbrush.pipeline import generate, resolve
+
+    model = load_model(request.model.name, sampler=request.sampling.sampler)
+    request = resolve(model, request)
+    paths = output_paths(out, request)
+    if not overwrite:
+        refuse_existing(paths)
+    for warning in model.text.warnings(request.prompt):
+        print(f"latentbrush: {warning}", file=sys.stderr)
+    with steps_bar(request) as on_step:
+        images = generate(model, request, on_step)
+    for image, path in zip(images, paths, strict=True):
+        save_png(image, path)
+        print(f"{path} (seed {image.seed})")

@@ -1,0 +1,82 @@
+"""Progress bars on standard error; where that is no terminal, training prints a line now and then instead."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from latentbrush.request import ImageRequest
+
+if TYPE_CHECKING:  # a watcher needs no torch to be defined
+    from torch import Tensor
+
+    from latentbrush.diffusion import Denoised, Level, OnStep
+    from latentbrush.training import Progress as TrainingProgress
+
+__all__ = ["count_bar", "steps_bar", "training_bar"]
+
+LINE_EVERY = 50
+"""Steps between two lines of a training log that no terminal shows."""
+
+
+def _bar(*columns: TextColumn) -> Progress:
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        *columns,
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+    )
+
+
+@contextmanager
+def count_bar(description: str) -> Iterator[Callable[[int, int], None]]:
+    """Yields on_progress(done, total)."""
+    with _bar() as bar:
+        task = bar.add_task(description, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+@contextmanager
+def steps_bar(request: ImageRequest) -> Iterator[OnStep]:
+    """Yields an `on_step` that counts the network calls of all batches of a resolved request."""
+    count, batch = request.sampling.count, request.sampling.batch_size
+    with _bar() as bar:
+        task = bar.add_task("painting", total=(request.sampling.steps or 0) * -(-count // batch))
+
+        def on_step(x: Tensor, level: Level, denoised: Denoised) -> Tensor:
+            bar.advance(task)
+            return x
+
+        yield on_step
+
+
+@contextmanager
+def training_bar(steps: int) -> Iterator[Callable[[TrainingProgress], None]]:
+    """Yields a watcher of training steps: loss, images a second, time left."""
+    with _bar(TextColumn("loss {task.fields[loss]:.4f}  {task.fields[rate]:.1f} images/s")) as bar:
+        task = bar.add_task("training", total=steps, loss=float("nan"), rate=0.0)
+
+        def on_step(progress: TrainingProgress) -> None:
+            bar.update(task, completed=progress.step, loss=progress.loss, rate=progress.rate)
+            if not bar.console.is_terminal and progress.step % LINE_EVERY == 0:
+                left = (progress.steps - progress.step) * progress.batch / progress.rate
+                bar.console.print(
+                    f"step {progress.step} of {progress.steps}  loss {progress.loss:.4f}  "
+                    f"{progress.rate:.1f} images/s  {left / 60:.0f} min left"
+                )
+
+        yield on_step

@@ -1,0 +1,29 @@
+"""`latentbrush train`: from a recipe to a finished model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from latentbrush.cli.progress import training_bar
+
+__all__ = ["train"]
+
+
+def train(
+    recipe: Annotated[Path, typer.Argument(help="A YAML file; recipes/ has some.")],
+    run: Annotated[Path, typer.Option(help="A new folder; the finished model lies in RUN/model.")],
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from RUN's last checkpoint.")] = False,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", help="Change a value of the recipe: a.b=c. Repeatable.")
+    ] = None,
+) -> None:
+    """Train what RECIPE says."""
+    from latentbrush.training import load_recipe, run_recipe
+
+    plan = load_recipe(recipe, overrides or [])
+    with training_bar(plan.steps) as on_step:
+        run_recipe(plan, run, resume=resume, on_step=on_step)
+    print(f"the finished model is in {run / 'model'}")

@@ -1,0 +1,165 @@
+"""A folder of images with a metadata.jsonl: the ImageFolder convention of the Hugging Face hub.
+
+Every line of metadata.jsonl is a JSON object with `file_name`, relative to the folder, and further fields;
+`text` is the usual name of the caption.
+"""
+
+import json
+import struct
+from collections.abc import Callable, Iterator
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageColor, ImageOps
+
+from latentbrush.errors import UserError
+
+__all__ = ["ImageFolder"]
+
+METADATA = "metadata.jsonl"
+_EXPECTED = "write one JSON object a line, with 'file_name' and 'text'"
+
+
+class ImageFolder:
+    """The images of a folder in the order of its metadata.jsonl, with their records.
+
+    Opening reads the metadata and checks that every file is there; pixels are read by `image`, `load` and
+    `load_rgba`. UserError, naming the file or the line, for anything missing, malformed or unreadable, and
+    for a `file_name` that leads out of the folder.
+    """
+
+    directory: Path
+    records: list[dict[str, Any]]
+
+    def __init__(self, directory: str | Path) -> None:
+        self.directory = Path(directory)
+        self.records = list(_read_metadata(self.directory))
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    @property
+    def captions(self) -> list[str]:
+        """The field `text` of every record; UserError where one has none."""
+        for record in self.records:
+            if not isinstance(record.get("text"), str):
+                raise UserError(
+                    f"{record['file_name']} has no caption in {self.directory / METADATA}: add a field 'text'"
+                )
+        return [record["text"] for record in self.records]
+
+    def select(self, split: str) -> "ImageFolder":
+        """The records whose field `split` is the one given; those without the field belong to 'train'."""
+        chosen = [record for record in self.records if record.get("split", "train") == split]
+        if not chosen:
+            known = sorted({str(record.get("split", "train")) for record in self.records})
+            raise UserError(f"{self.directory} has no split {split!r}: choose one of {', '.join(known)}")
+        part = object.__new__(type(self))
+        part.directory, part.records = self.directory, chosen
+        return part
+
+    def image(self, index: int) -> Image.Image:
+        """One picture as RGBA in its own size, turned as its EXIF orientation says."""
+        path = self.directory / self.records[index]["file_name"]
+        try:
+            with Image.open(path) as file:
+                return ImageOps.exif_transpose(file).convert("RGBA")
+        # Pillow's readers raise all of these on damaged files; the last is its guard against huge ones.
+        except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError) as error:
+            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            raise UserError(
+                f"cannot read the image {path} ({reason}): replace it or take its line out of {METADATA}"
+            ) from error
+
+    def load(self, size: int, background: str | tuple[int, int, int] = "white") -> torch.Tensor:
+        """All pictures on a background: uint8 (N, 3, size, size), 0 to 255.
+
+        `background` is a colour name, '#rrggbb' or a triple of 0 to 255. Pictures that are not square are cut
+        to the square in their middle.
+        """
+        colour = _colour(background)
+        return self._stack(size, 3, lambda image: _on_background(image, colour))
+
+    def load_rgba(self, size: int) -> torch.Tensor:
+        """All pictures with their alpha (not premultiplied): uint8 (N, 4, size, size), 0 to 255."""
+        return self._stack(size, 4, lambda image: image)
+
+    def _stack(self, size: int, channels: int, prepare: Callable[[Image.Image], Image.Image]) -> torch.Tensor:
+        if size < 1:
+            raise UserError(f"size is {size} pixels, but must be at least 1")
+        pixels = np.empty((len(self), channels, size, size), dtype=np.uint8)
+        for index in range(len(self)):
+            image = _resized(prepare(_middle_square(self.image(index))), size)
+            pixels[index] = np.asarray(image).transpose(2, 0, 1)
+        return torch.from_numpy(pixels)
+
+
+def _read_metadata(directory: Path) -> Iterator[dict[str, Any]]:
+    if not directory.is_dir():
+        raise UserError(f"{directory} is not a folder: give the folder that holds the images and {METADATA}")
+    path = directory / METADATA
+    try:
+        lines = path.read_bytes().splitlines()
+    except OSError as error:
+        raise UserError(f"cannot read {path} ({error.strerror or error}): {_EXPECTED}") from error
+    empty = True
+    for number, line in enumerate(lines, start=1):
+        if line.strip():
+            empty = False
+            yield _read_record(directory, line, f"{path}, line {number}")
+    if empty:
+        raise UserError(f"{path} has no records: {_EXPECTED}")
+
+
+def _read_record(directory: Path, line: bytes, place: str) -> dict[str, Any]:
+    try:
+        # Some editors begin a file with a byte order mark.
+        record = json.loads(line.decode("utf-8-sig"))
+    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        raise UserError(f"{place}: not JSON in UTF-8 ({error}): mend or remove the line") from error
+    if not isinstance(record, dict) or not isinstance(record.get("file_name"), str):
+        raise UserError(f"{place}: no object with a text 'file_name': mend or remove the line")
+    name = record["file_name"]
+    # Windows paths are looked at everywhere, so that a folder means the same on every system.
+    for path in (PurePosixPath(name), PureWindowsPath(name)):
+        if not name or path.is_absolute() or path.drive or path.root or ".." in path.parts:
+            raise UserError(f"{place}: file_name {name!r} leads out of the folder: make it relative, without '..'")
+    if not (directory / name).is_file():
+        raise UserError(f"{place}: the image {name!r} is missing: restore it or remove the line")
+    return record
+
+
+def _colour(background: str | tuple[int, int, int]) -> tuple[int, int, int]:
+    try:
+        rgb = ImageColor.getrgb(background)[:3] if isinstance(background, str) else background
+    except ValueError as error:
+        raise UserError(f"background {background!r} is no colour: give a name, '#rrggbb' or a triple") from error
+    if len(rgb) != 3 or not all(0 <= value <= 255 for value in rgb):
+        raise UserError(f"background {background!r} is no colour: give three numbers from 0 to 255")
+    return rgb[0], rgb[1], rgb[2]
+
+
+def _on_background(image: Image.Image, colour: tuple[int, int, int]) -> Image.Image:
+    ground = Image.new("RGBA", image.size, (*colour, 255))
+    return Image.alpha_composite(ground, image).convert("RGB")
+
+
+def _middle_square(image: Image.Image) -> Image.Image:
+    side = min(image.size)
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    return image.crop((left, top, left + side, top + side))
+
+
+def _resized(image: Image.Image, size: int) -> Image.Image:
+    """Resize a square; Pillow multiplies colours by alpha first, so transparent pixels lend none.
+
+    Whole-number reductions (128 to 32) average blocks: Lanczos overshoots at the hard edges of flat drawings,
+    leaves rims beside them that the background clips, and the block mean is what super-resolution inverts.
+    Every other ratio takes Lanczos, since averaging would weigh neighbouring pixels unevenly.
+    """
+    if image.width == size:
+        return image
+    whole = image.width % size == 0
+    return image.resize((size, size), Image.Resampling.BOX if whole else Image.Resampling.LANCZOS)

@@ -1,0 +1,120 @@
+"""One contract for every kind of prediction: a `Denoiser` turns network outputs into x0 and eps."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal, Protocol, get_args
+
+from torch import Tensor
+
+from latentbrush.diffusion.level import Level, Scalar
+from latentbrush.errors import UserError
+
+__all__ = ["Denoise", "Denoised", "Denoiser", "Predict", "Prediction"]
+
+Prediction = Literal["epsilon", "v_prediction", "sample"]
+"""What the network's output means; the names are those of diffusers' configuration files."""
+
+Predict = Callable[[Tensor, Level], Tensor]
+"""(x scaled to unit variance (B, c, h, w), level) -> raw output (B, c, h, w); conditioned and guided."""
+
+
+@dataclass(frozen=True)
+class Denoised:
+    """What the network says of a noisy x. All tensors (B, c, h, w).
+
+    `x0`: the estimate of the clean picture (clipped, where the denoiser clips); `eps`: of its noise;
+    `raw`: the network's own output; `log_var`: the log variance that some networks learn beside it.
+    """
+
+    x0: Tensor
+    eps: Tensor
+    raw: Tensor
+    log_var: Tensor | None = None
+
+
+class Denoise(Protocol):
+    """What samplers call: a `Denoiser`, or a wrapper around one."""
+
+    def __call__(self, x: Tensor, level: Level) -> Denoised: ...
+
+    def read(self, raw: Tensor, x: Tensor, level: Level) -> Denoised: ...
+
+
+@dataclass(frozen=True)
+class Denoiser:
+    """A network with its prediction type. Loss and samplers both go through here, and nothing else knows it.
+
+    With a' = alpha / r, s' = sigma / r, r = sqrt(alpha^2 + sigma^2), the meaning of a raw output is
+    eps; x0; or v = a' eps - s' x0 (Salimans & Ho 2022, "Progressive Distillation", section 4 and appendix D).
+    `clip`: x0 is clamped to [-clip, clip], eps is left as it is; positive, None for latents.
+    """
+
+    predict: Predict
+    prediction: Prediction = "epsilon"
+    clip: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.prediction not in get_args(Prediction):
+            names = ", ".join(get_args(Prediction))
+            raise UserError(f"prediction {self.prediction!r} is unknown; choose one of {names}")
+        if self.clip is not None and not 0 < self.clip < math.inf:
+            raise UserError(f"clip is {self.clip}; needed is a positive number, or None for no clipping")
+
+    def __call__(self, x: Tensor, level: Level) -> Denoised:
+        """Ask the network once about x (B, c, h, w) at `level`, whose t must not be None."""
+        return self.read(self.raw(x, level), x, level)
+
+    def raw(self, x: Tensor, level: Level) -> Tensor:
+        """The network's output for x, which it sees scaled to unit variance."""
+        return self.predict(x / level.norm, level)
+
+    def read(self, raw: Tensor, x: Tensor, level: Level) -> Denoised:
+        """What an output `raw` for x at `level` means.
+
+        x0 and eps come each from its own formula, for one computed from the other loses all digits where
+        alpha or sigma is small. Raises `ValueError` where the output does not determine them: eps says
+        nothing of x0 at alpha = 0, x0 nothing of eps at sigma = 0.
+        """
+        a, s = level.alpha, level.sigma
+        if self.prediction == "epsilon":
+            _refuse_zero(a, "an epsilon prediction does not determine x0 at alpha = 0; train v_prediction")
+            x0, eps = (x - s * raw) / a, raw
+        elif self.prediction == "sample":
+            _refuse_zero(s, "a sample prediction does not determine eps at sigma = 0; x is clean there")
+            x0, eps = raw, (x - a * raw) / s
+        else:
+            r = level.norm
+            unit = x / r
+            x0 = (a / r) * unit - (s / r) * raw
+            eps = (s / r) * unit + (a / r) * raw
+        if self.clip is not None:
+            x0 = x0.clamp(-self.clip, self.clip)
+        return Denoised(x0=x0, eps=eps, raw=raw)
+
+    def target(self, x0: Tensor, eps: Tensor, level: Level) -> Tensor:
+        """What the network should say of x = alpha x0 + sigma eps. All (B, c, h, w)."""
+        if self.prediction == "epsilon":
+            return eps
+        if self.prediction == "sample":
+            return x0
+        return (level.alpha / level.norm) * eps - (level.sigma / level.norm) * x0
+
+    def slopes(self, level: Level) -> tuple[Scalar, Scalar]:
+        """|d x0 / d raw| and |d eps / d raw|: how far x0 and eps miss where raw misses by one.
+
+        Their ratio is sigma / alpha whatever the prediction; weights of a loss are made of them. For tensor
+        levels the first is infinite at alpha = 0 (epsilon), the second at sigma = 0 (sample).
+        """
+        if self.prediction == "epsilon":
+            return level.sigma / level.alpha, 1.0
+        if self.prediction == "sample":
+            return 1.0, level.alpha / level.sigma
+        return level.sigma / level.norm, level.alpha / level.norm
+
+
+def _refuse_zero(value: Scalar, message: str) -> None:
+    if bool((value == 0).any()) if isinstance(value, Tensor) else value == 0:
+        raise ValueError(message)

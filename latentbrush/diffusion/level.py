@@ -1,0 +1,87 @@
+"""Noise levels, the steps between them, and the plan that a schedule makes of them.
+
+A noisy picture is x = alpha * x0 + sigma * eps with eps ~ N(0, I). Variance preserving
+(alpha^2 + sigma^2 = 1), variance exploding (alpha = 1), zero terminal SNR (alpha = 0) and rectified flow
+(alpha = 1 - sigma) are paths through this one plane, so whatever takes a `Level` serves all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor
+
+__all__ = ["Level", "Plan", "Scalar", "Step", "with_level_after"]
+
+Scalar = float | Tensor
+"""A float64 Python float in sampling, where a batch shares its level; in training a (B, 1, 1, 1) tensor."""
+
+
+@dataclass(frozen=True)
+class Level:
+    """A point of the plane x = alpha * x0 + sigma * eps.
+
+    `alpha`, `sigma`: not negative, not both zero. Python floats keep a float32 tensor float32 when they
+    multiply it, and are themselves float64.
+    `t`: what the network is told; None for a finished level, which no network reads. It is carried because
+    it is no function of (alpha, sigma): published schedulers pass fractional and whole t for one ratio.
+    In training a (B,) tensor.
+    """
+
+    alpha: Scalar
+    sigma: Scalar
+    t: Scalar | None = None
+
+    @property
+    def norm(self) -> Scalar:
+        """sqrt(alpha^2 + sigma^2): the standard deviation of x where x0 has unit variance."""
+        norm: Scalar = (self.alpha * self.alpha + self.sigma * self.sigma) ** 0.5
+        return norm
+
+    def floats(self) -> tuple[float, float]:
+        """(alpha, sigma) of a level in sampling, where both are numbers."""
+        return float(self.alpha), float(self.sigma)
+
+    def mix(self, x0: Tensor, eps: Tensor) -> Tensor:
+        """The noisy x of this level (DDPM, eq. 4, in the plane). All (B, c, h, w)."""
+        return self.alpha * x0 + self.sigma * eps
+
+
+@dataclass(frozen=True, init=False)
+class Step:
+    """From the level `now`, where x lies, to `next`; the network is asked at `at` (`now` unless said).
+
+    `next` is explicit because it is not always the next level at which the network is asked: DDIM with
+    trailing or linspace spacing steps by T // N, wherever its next time step may be.
+    """
+
+    now: Level
+    next: Level
+    at: Level
+
+    def __init__(self, now: Level, next: Level, at: Level | None = None) -> None:
+        object.__setattr__(self, "now", now)
+        object.__setattr__(self, "next", next)
+        object.__setattr__(self, "at", now if at is None else at)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that a sampler needs for one picture, decided on the full schedule.
+
+    `steps`: at least one; the last one's `next` is finished (t None).
+    `start_scale`: unit Gaussian noise times this is the x that the first step reads.
+    `options`: keywords of the sampler, such as `eta` or `euler_last`.
+    """
+
+    steps: tuple[Step, ...]
+    start_scale: float
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+def with_level_after(steps: Sequence[Step]) -> Iterator[tuple[Step, Level]]:
+    """Each step, and the level at which x is read after it: the next step's `now`, at the end `next`."""
+    for i, step in enumerate(steps):
+        yield step, steps[i + 1].now if i + 1 < len(steps) else step.next

@@ -1,0 +1,110 @@
+"""Samplers: plain functions from noise to a picture. They see neither prompt, nor model, nor device.
+
+Every one takes `(denoise, x, steps, noise, on_step, **options)`:
+`x`: (B, c, h, w), unit noise times the plan's `start_scale`;
+`steps`: of a `Plan`, as are the options;
+`noise()`: a fresh unit Gaussian draw shaped like x, called only where the step's variance is not zero;
+`on_step(x, level, denoised) -> x`: called after every network call with the new x, the level at which x is
+read next (the finished level at the end) and what the network said; what it returns goes on.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+from torch import Tensor
+
+from latentbrush.diffusion.denoiser import Denoise, Denoised
+from latentbrush.diffusion.level import Level, Step, with_level_after
+
+__all__ = ["Noise", "OnStep", "ddim", "dpmpp_2m", "keep", "posterior_variance"]
+
+Noise = Callable[[], Tensor]
+OnStep = Callable[[Tensor, Level, Denoised], Tensor]
+
+
+def keep(x: Tensor, level: Level, denoised: Denoised) -> Tensor:
+    """The `on_step` that changes nothing."""
+    return x
+
+
+def ddim(
+    denoise: Denoise,
+    x: Tensor,
+    steps: Sequence[Step],
+    noise: Noise,
+    on_step: OnStep = keep,
+    *,
+    eta: float = 0.0,
+) -> Tensor:
+    """DDIM (Song et al. 2021, "Denoising Diffusion Implicit Models", eq. 12 and 16) in the plane.
+
+    `eta`: 0 is deterministic, 1 draws with the variance of the DDPM posterior. On a variance-exploding
+    plan (alpha = 1) this is Euler's method, with eta 1 Euler ancestral. Returns the finished x (B, c, h, w).
+    """
+    for step, level in with_level_after(steps):
+        seen = denoise(x, step.at)
+        alpha, sigma = step.next.floats()
+        variance = eta**2 * posterior_variance(step)
+        # Rounding can leave variance a hair above sigma^2 where the step starts at alpha = 0 and eta is 1.
+        x = alpha * seen.x0 + math.sqrt(max(sigma**2 - variance, 0.0)) * seen.eps
+        if variance > 0:
+            x = x + math.sqrt(variance) * noise()
+        x = on_step(x, level, seen)
+    return x
+
+
+def posterior_variance(step: Step) -> float:
+    """Variance of q(x_next | x_now, x0) for any (alpha, sigma): DDIM, eq. 16 squared, at eta 1."""
+    (alpha, sigma), (alpha_next, sigma_next) = step.now.floats(), step.next.floats()
+    kept = alpha * sigma_next / (sigma * alpha_next)
+    return max(sigma_next**2 * (1.0 - kept**2), 0.0)
+
+
+def dpmpp_2m(
+    denoise: Denoise,
+    x: Tensor,
+    steps: Sequence[Step],
+    noise: Noise,
+    on_step: OnStep = keep,
+    *,
+    order: int = 2,
+    euler_last: bool = True,
+) -> Tensor:
+    """DPM-Solver++(2M) (Lu et al. 2022, "DPM-Solver++", Algorithm 2, midpoint), deterministic.
+
+    `order`: 2, or 1 for first-order steps throughout, which are DDIM's. `euler_last`: the last step is of
+    first order, which it must be where it ends at sigma = 0. The first step always is. Returns the
+    finished x (B, c, h, w).
+    """
+    before: tuple[Level, Tensor] | None = None  # the last evaluation: its level and x0
+    for i, (step, level) in enumerate(with_level_after(steps)):
+        (alpha, sigma), (alpha_next, sigma_next) = step.now.floats(), step.next.floats()
+        seen = denoise(x, step.at)
+        x0 = seen.x0
+        first_order = order == 1 or (euler_last and i == len(steps) - 1)
+        if before is not None and not first_order:
+            x0 = x0 + _carry(before[0], step) * (x0 - before[1])  # D_i: x0 at the step's middle
+        decay = alpha * sigma_next / (sigma * alpha_next)  # e^-h, h the step in log(alpha / sigma)
+        x = (sigma_next / sigma) * x - (alpha_next * (decay - 1.0)) * x0
+        before = step.now, seen.x0
+        x = on_step(x, level, seen)
+    return x
+
+
+def _carry(before: Level, step: Step) -> float:
+    """1 / (2 r_i) = h_i / (2 h_(i-1)), h the steps in log(alpha / sigma).
+
+    Zero after an infinite step, as from alpha = 0, and where both evaluations lie at one level: neither
+    says how x0 changes.
+    """
+    now = _log_ratio(step.now)
+    h, h_before = _log_ratio(step.next) - now, now - _log_ratio(before)
+    return 0.5 * h / h_before if h_before > 0 else 0.0
+
+
+def _log_ratio(level: Level) -> float:
+    """lambda = log(alpha / sigma), minus infinity at alpha = 0."""
+    alpha, sigma = level.floats()
+    return math.log(alpha / sigma) if alpha > 0 else -math.inf

@@ -1,0 +1,5 @@
+"""Metrics on pictures. Nothing here paints or trains."""
+
+from latentbrush.evaluation.nearest import nearest_accuracy
+
+__all__ = ["nearest_accuracy"]

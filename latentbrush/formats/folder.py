@@ -1,0 +1,229 @@
+"""A model's folder, the native format: diffusers' own, with latentbrush.json beside for our defaults.
+
+model_index.json   unet/   vae/   text_encoder/   tokenizer/   scheduler/   latentbrush.json
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import nn
+
+from latentbrush.conditioning import TextConditioner, Tokenizer
+from latentbrush.conditioning.tokenizer_files import read_json, write_json
+from latentbrush.errors import UserError
+from latentbrush.formats import configs
+from latentbrush.formats.fields import Fields
+from latentbrush.formats.keys import AUTOENCODER, CLIP_TEXT, UNET, Names
+from latentbrush.formats.replace import replaced_folder
+from latentbrush.formats.scheduler import Scheduler, read_scheduler, write_scheduler
+from latentbrush.formats.shipped import resolve_model
+from latentbrush.formats.weights import load_weights, save_weights
+from latentbrush.model import LatentDiffusion, ModelDefaults
+from latentbrush.nn import AutoencoderKL, CLIPTextModel, UNet
+
+__all__ = ["load_autoencoder", "load_model", "save_autoencoder", "save_model"]
+
+INDEX, OURS = "model_index.json", "latentbrush.json"
+DIFFUSERS_STEM, TRANSFORMERS_STEM = "diffusion_pytorch_model", "model"
+PARTS: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    "vae": ("diffusers", ("AutoencoderKL",)),
+    "unet": ("diffusers", ("UNet2DConditionModel",)),
+    "text_encoder": ("transformers", ("CLIPTextModel",)),
+    "tokenizer": ("transformers", ("CLIPTokenizer", "CLIPTokenizerFast")),
+}
+# Parts that change no picture that is asked for by text alone.
+UNUSED_PARTS = ("safety_checker", "feature_extractor", "image_encoder")
+
+Network = TypeVar("Network", bound=nn.Module)
+Config = TypeVar("Config")
+
+
+def load_model(
+    model: str | Path,
+    *,
+    sampler: str | None = None,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+) -> LatentDiffusion:
+    """Read a text-to-image model of the Stable Diffusion 1 and 2 family, ready to paint (eval mode).
+
+    `model`: a folder, or the name of a shipped model. `sampler`: instead of the scheduler that the folder
+    names, of which then only schedule, prediction type and spacing are read. `dtype`: of all weights,
+    whatever they are stored as. UserError for whatever is missing, broken, unknown or does not fit.
+    """
+    directory = resolve_model(model)
+    _check_index(directory)
+    scheduler = read_scheduler(_fields(directory / "scheduler" / "scheduler_config.json"), sampler)
+    encoder = _read(
+        directory / "text_encoder",
+        (configs.read_text_config, CLIPTextModel),
+        TRANSFORMERS_STEM,
+        CLIP_TEXT,
+        dtype,
+    )
+    positions = encoder.config.max_positions
+    tokenizer = Tokenizer.from_folder(directory / "tokenizer", positions=positions)
+    options, defaults = _read_ours(directory)
+    result = LatentDiffusion(
+        load_autoencoder(directory / "vae", dtype=dtype),
+        _read(directory / "unet", (configs.read_unet_config, UNet), DIFFUSERS_STEM, UNET, dtype),
+        TextConditioner(tokenizer, encoder).eval(),
+        schedule=scheduler.schedule,
+        prediction=scheduler.prediction,
+        sampler=scheduler.sampler,
+        plan_options={**scheduler.plan_options, **options},
+        defaults=defaults,
+    )
+    return result.to(device)
+
+
+def save_model(
+    model: LatentDiffusion,
+    directory: str | Path,
+    *,
+    dtype: torch.dtype = torch.float32,
+    overwrite: bool = False,
+) -> None:
+    """Write a folder that `load_model` and diffusers' StableDiffusionPipeline open.
+
+    `dtype`: float32 or float16, of the weights in the files. The folder appears whole or not at all.
+    UserError for a folder that is there and not empty, unless `overwrite`, which replaces all of it.
+    """
+    with replaced_folder(Path(directory), overwrite=overwrite, ours=(INDEX,)) as new:
+        tokenizer, encoder = model.text.tokenizer, model.text.encoder
+        ids = {"bos_id": tokenizer.bos_id, "eos_id": tokenizer.eos_id, "pad_id": tokenizer.pad_id}
+        scheduler = Scheduler(model.schedule, model.prediction, model.sampler, model.plan_options)
+        scheduler_config = write_scheduler(scheduler)
+        write_json(new / INDEX, _index(str(scheduler_config["_class_name"])))
+        (new / "scheduler").mkdir()
+        write_json(new / "scheduler" / "scheduler_config.json", scheduler_config)
+        tokenizer.save(new / "tokenizer")
+        text_config = configs.write_text_config(encoder.config, **ids)
+        _write(new / "text_encoder", encoder, text_config, TRANSFORMERS_STEM, CLIP_TEXT, dtype)
+        unet_config = configs.write_unet_config(model.unet.config)
+        _write(new / "unet", model.unet, unet_config, DIFFUSERS_STEM, UNET, dtype)
+        _write_autoencoder(new / "vae", model.autoencoder, dtype)
+        _write_ours(new, model)
+
+
+def load_autoencoder(directory: str | Path, *, dtype: torch.dtype = torch.float32) -> AutoencoderKL:
+    """Read an autoencoder alone: its own folder, or the vae folder of a whole model (or of its name)."""
+    path = resolve_model(directory)
+    if (path / INDEX).is_file():
+        path = path / "vae"
+    readers = (configs.read_autoencoder_config, AutoencoderKL)
+    return _read(path, readers, DIFFUSERS_STEM, AUTOENCODER, dtype)
+
+
+def save_autoencoder(
+    autoencoder: AutoencoderKL,
+    directory: str | Path,
+    *,
+    dtype: torch.dtype = torch.float32,
+    overwrite: bool = False,
+) -> None:
+    """Write a folder that `load_autoencoder` and diffusers' AutoencoderKL open. As `save_model`."""
+    with replaced_folder(Path(directory), overwrite=overwrite, ours=("config.json",)) as new:
+        _write_autoencoder(new, autoencoder, dtype)
+
+
+def _write_autoencoder(directory: Path, autoencoder: AutoencoderKL, dtype: torch.dtype) -> None:
+    config = configs.write_autoencoder_config(autoencoder.config)
+    _write(directory, autoencoder, config, DIFFUSERS_STEM, AUTOENCODER, dtype)
+
+
+def _fields(path: Path) -> Fields:
+    return Fields(path, read_json(path))
+
+
+def _read(
+    directory: Path,
+    readers: tuple[Callable[[Fields], Config], Callable[[Config], Network]],
+    stem: str,
+    names: Names,
+    dtype: torch.dtype,
+) -> Network:
+    """A network from its config.json and weights. Made without memory or initialisation, then filled."""
+    read_config, make = readers
+    config = read_config(_fields(directory / "config.json"))
+    with torch.device("meta"):
+        network = make(config)
+    load_weights(network, directory, stem, names, dtype)
+    return network.eval()
+
+
+def _write(
+    directory: Path, network: nn.Module, config: Mapping[str, Any], stem: str, names: Names, dtype: torch.dtype
+) -> None:
+    directory.mkdir(exist_ok=True)
+    write_json(directory / "config.json", config)
+    save_weights(network, directory / f"{stem}.safetensors", names, dtype)
+
+
+def _check_index(directory: Path) -> None:
+    """UserError unless model_index.json names the parts of a Stable Diffusion model and no others."""
+    path = directory / INDEX
+    if not path.is_file():
+        found = ", ".join(sorted(entry.name for entry in directory.iterdir())[:5]) or "nothing"
+        raise UserError(f"{directory} has no {INDEX} (but {found}); give the folder that holds unet and vae")
+    fields = _fields(path)
+    pipeline = fields.raw("_class_name")
+    for part, (library, classes) in PARTS.items():
+        found = fields.raw(part)
+        if found not in [[library, name] for name in classes]:
+            raise UserError(
+                f"{path}: {part} of {pipeline} is {found}; only {library}'s {' or '.join(classes)} is "
+                "supported, as in Stable Diffusion 1 and 2"
+            )
+    fields.harmless("scheduler", "requires_safety_checker", *UNUSED_PARTS)
+    for part, value in read_json(path).items():
+        if value == [None, None]:
+            fields.harmless(part)
+    fields.done()
+
+
+def _index(scheduler: str) -> dict[str, Any]:
+    return {
+        "_class_name": "StableDiffusionPipeline",
+        "_diffusers_version": configs.DIFFUSERS_VERSION,
+        "feature_extractor": [None, None],
+        "image_encoder": [None, None],
+        "requires_safety_checker": False,
+        "safety_checker": [None, None],
+        "scheduler": ["diffusers", scheduler],
+        **{part: [library, classes[0]] for part, (library, classes) in PARTS.items()},
+    }
+
+
+def _read_ours(directory: Path) -> tuple[dict[str, Any], ModelDefaults | None]:
+    """latentbrush.json: plan options that diffusers has no field for, and the defaults, if there."""
+    if not (directory / OURS).is_file():
+        return {}, None
+    fields = _fields(directory / OURS)
+    fields.only("format", 1)
+    defaults = ModelDefaults(
+        steps=fields.whole("steps"),
+        guidance=fields.number("guidance"),
+        width=fields.whole("width"),
+        height=fields.whole("height"),
+    )
+    eta = fields.number("eta", 0.0)
+    fields.done()
+    return ({"eta": eta} if eta else {}), defaults
+
+
+def _write_ours(directory: Path, model: LatentDiffusion) -> None:
+    defaults = model.defaults
+    content = {
+        "format": 1,
+        "steps": defaults.steps,
+        "guidance": defaults.guidance,
+        "width": defaults.width,
+        "height": defaults.height,
+        "eta": model.plan_config("ddim").eta,
+    }
+    write_json(directory / OURS, content)

@@ -1,0 +1,77 @@
+"""What parameters are called here and in files: short tables of rules, each used in both directions.
+
+A rule (ours, theirs) renames a run of whole, dot-separated segments wherever it occurs; rules apply in
+order, so that a longer one goes before a shorter one. A table whose rules depend on a model's shape, as a
+single-file checkpoint's block numbers do, is made by a function of its config that returns a `Names`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+__all__ = ["AUTOENCODER", "CLIP_TEXT", "UNET", "Names"]
+
+Rule = tuple[str, str]
+
+
+def _rename(name: str, rules: Iterable[Rule]) -> str:
+    dotted = f".{name}."
+    for old, new in rules:
+        dotted = dotted.replace(f".{old}.", f".{new}.")
+    return dotted[1:-1]
+
+
+@dataclass(frozen=True)
+class Names:
+    """How one network's parameters are called in files.
+
+    `prefix`: written before every name, read with or without it. `older`: names of earlier versions of the
+    format and the present ones. `ignored`: names, without the prefix, that hold no parameter.
+    """
+
+    rules: tuple[Rule, ...]
+    prefix: str = ""
+    older: tuple[Rule, ...] = ()
+    ignored: frozenset[str] = frozenset()
+
+    def theirs(self, name: str) -> str:
+        """The name in a file that we write."""
+        return self.prefix + _rename(name, self.rules)
+
+    def ours(self, key: str) -> str | None:
+        """The name here for a name in a file, None for one to be ignored."""
+        key = key.removeprefix(self.prefix)
+        if key in self.ignored:
+            return None
+        return _rename(_rename(key, self.older), [(theirs, ours) for ours, theirs in self.rules])
+
+
+_CONVOLUTIONS: tuple[Rule, ...] = (("downsample", "downsamplers.0"), ("upsample", "upsamplers.0"))
+
+UNET = Names(
+    (
+        *_CONVOLUTIONS,
+        ("mid_block.attention", "mid_block.attentions.0"),
+        ("to_out", "to_out.0"),
+        ("ff.proj_in", "ff.net.0.proj"),
+        ("ff.proj_out", "ff.net.2"),
+    )
+)
+
+AUTOENCODER = Names(
+    (
+        *_CONVOLUTIONS,
+        ("mid_block.attention.group_norm", "mid_block.attentions.0.group_norm"),
+        ("mid_block.attention.attention", "mid_block.attentions.0"),
+        ("to_out", "to_out.0"),
+    ),
+    older=(("query", "to_q"), ("key", "to_k"), ("value", "to_v"), ("proj_attn", "to_out.0")),
+)
+
+# transformers 5 leaves the prefix out; all versions read it. Old files hold the buffer 0 .. 76 as well.
+CLIP_TEXT = Names(
+    (("layers", "encoder.layers"),),
+    prefix="text_model.",
+    ignored=frozenset({"embeddings.position_ids"}),
+)

@@ -1,0 +1,33 @@
+"""The models that come with the package, by name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from latentbrush.errors import UserError
+
+__all__ = ["resolve_model", "shipped_models"]
+
+MODELS = Path(__file__).parents[1] / "models"
+
+
+def shipped_models() -> dict[str, Path]:
+    """Name -> folder of every model that comes with the package."""
+    return {path.parent.name: path.parent for path in sorted(MODELS.glob("*/model_index.json"))}
+
+
+def resolve_model(model: str | Path) -> Path:
+    """The folder of a shipped model's name, or of a path.
+
+    A name that is shipped means the shipped model; a folder of that name is meant by ./name. UserError,
+    with the names there are, for what is neither.
+    """
+    shipped = shipped_models()
+    if str(model) in shipped and not isinstance(model, Path):
+        return shipped[model]
+    path = Path(model).expanduser()
+    if not path.is_dir():
+        names = ", ".join(shipped) or "none in this installation"
+        what = "is a file, not a folder" if path.is_file() else "does not exist"
+        raise UserError(f"model {str(model)!r} {what}; give a diffusers folder or a shipped model ({names})")
+    return path

@@ -1,0 +1,181 @@
+"""Weights in safetensors files: read strictly, written beside and renamed. Nothing is ever unpickled."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from latentbrush.conditioning.tokenizer_files import read_json
+from latentbrush.errors import UserError
+from latentbrush.formats.keys import Names
+
+__all__ = ["find_weights", "load_weights", "save_weights"]
+
+FLOATS = ("F16", "BF16", "F32", "F64")
+SHOWN = 3
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A tensor in a file, as its header describes it."""
+
+    file: Path
+    key: str
+    shape: tuple[int, ...]
+    dtype: str
+
+
+def find_weights(directory: Path, stem: str) -> list[Path]:
+    """The files of a network: `stem`.safetensors, its shards, or else a variant (`stem`.fp16.safetensors).
+
+    Of several variants fp16 is taken. UserError where there are none, or several others.
+    """
+    plain = directory / f"{stem}.safetensors"
+    if plain.is_file():
+        return [plain]
+    index = directory / f"{stem}.safetensors.index.json"
+    if index.is_file():
+        return _shards(index)
+    variants = {path.name[len(stem) + 1 : -len(".safetensors")]: path for path in _variants(directory, stem)}
+    if len(variants) > 1 and "fp16" not in variants:
+        names = ", ".join(sorted(path.name for path in variants.values()))
+        raise UserError(f"{plain} is missing and {names} are there; rename the one to use to {plain.name}")
+    if variants:
+        return [variants.get("fp16") or next(iter(variants.values()))]
+    for index in sorted(directory.glob(f"{stem}.safetensors.index.*.json")):
+        return _shards(index)
+    pickled = sorted(path.name for path in directory.glob("*.bin"))
+    if pickled:
+        raise UserError(
+            f"{directory} holds only pickled weights ({pickled[0]}), which could run code and are not read; "
+            "save them again with safe_serialization=True"
+        )
+    raise UserError(f"{plain} is missing; copy or download the whole folder again")
+
+
+def _variants(directory: Path, stem: str) -> list[Path]:
+    found = sorted(directory.glob(f"{stem}.*.safetensors"))
+    return [path for path in found if "-of-" not in path.name]
+
+
+def _shards(index: Path) -> list[Path]:
+    """The files an index names, all of them directly in its folder."""
+    places = read_json(index).get("weight_map")
+    if not isinstance(places, dict) or not places or not all(isinstance(v, str) for v in places.values()):
+        raise UserError(f"{index} has no weight_map of tensors and their files; copy it again")
+    files = []
+    for name in sorted(set(places.values())):
+        path = index.parent / name
+        plain = name == Path(name).name and "\\" not in name and name not in ("", ".", "..")
+        if not plain or path.is_symlink():
+            raise UserError(f"{index} names {name!r}, which leads out of its folder; copy that file into it")
+        if not path.is_file():
+            raise UserError(f"{path} is missing, though {index.name} names it; copy the whole folder again")
+        files.append(path)
+    entries = {entry.key: entry.file.name for path in files for entry in read_header(path)}
+    for key in places.keys() | entries.keys():
+        if places.get(key) != entries.get(key):
+            raise UserError(
+                f"{index} has {key!r} in {places.get(key)}, but it lies in {entries.get(key)}; "
+                "copy the whole folder again"
+            )
+    return files
+
+
+def read_header(path: Path) -> list[Entry]:
+    """What a safetensors file holds, without its data. UserError names a file that is cut or not sound."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            entries = []
+            for key in file.keys():  # noqa: SIM118  # safe_open is no mapping
+                piece = file.get_slice(key)
+                entries.append(Entry(path, key, tuple(piece.get_shape()), piece.get_dtype()))
+            return entries
+    except (SafetensorError, OSError, ValueError) as error:
+        raise UserError(
+            f"{path} is no sound safetensors file ({_one_line(error)}); copy or download it again"
+        ) from None
+
+
+def load_weights(network: nn.Module, directory: Path, stem: str, names: Names, dtype: torch.dtype) -> None:
+    """Fill `network`, which may be on the meta device, with the weights in `directory`, as `dtype`.
+
+    Strict: every missing, unused or repeated tensor, and every one of a wrong shape or kind, is a
+    UserError that names it and the file. Checked on the headers, before any data is read.
+    """
+    files = find_weights(directory, stem)
+    wanted = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    entries = _check(wanted, [entry for path in files for entry in read_header(path)], names, files[0])
+    state: dict[str, Tensor] = {}
+    for path in files:
+        with safe_open(path, framework="pt") as file:
+            for name, entry in entries.items():
+                if entry.file == path:
+                    state[name] = file.get_tensor(entry.key).to(dtype)
+    network.load_state_dict(state, strict=True, assign=True)
+
+
+def _check(wanted: Mapping[str, tuple[int, ...]], entries: list[Entry], names: Names, file: Path) -> dict[str, Entry]:
+    """Our names -> the tensors in the files, exactly those that are wanted."""
+    found: dict[str, Entry] = {}
+    for entry in entries:
+        name = names.ours(entry.key)
+        if name is None:
+            continue
+        if name in found:
+            raise UserError(f"{entry.file} holds {name!r} twice, as {found[name].key!r} and {entry.key!r}")
+        found[name] = entry
+    missing = [names.theirs(name) for name in wanted if name not in found]
+    unused = [entry.key for name, entry in found.items() if name not in wanted]
+    if missing:
+        raise UserError(f"{file} lacks {_listed(missing)} that config.json asks for{_also(unused)}")
+    if unused:
+        raise UserError(f"{file} holds {_listed(unused)} that config.json does not ask for")
+    shapes = [
+        f"{entry.key} {list(entry.shape)} instead of {list(wanted[name])}"
+        for name, entry in found.items()
+        if entry.shape != wanted[name]
+    ]
+    if shapes:
+        raise UserError(f"{file} disagrees with config.json about the shape of {_listed(shapes)}")
+    kinds = [f"{entry.key} {entry.dtype}" for entry in found.values() if entry.dtype not in FLOATS]
+    if kinds:
+        raise UserError(f"{file} holds {_listed(kinds)}; weights must be one of {', '.join(FLOATS)}")
+    return found
+
+
+def _listed(names: list[str]) -> str:
+    count = f"{len(names)} tensor{'s' if len(names) > 1 else ''}: "
+    return count + ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
+
+
+def _also(unused: list[str]) -> str:
+    return f", and holds {_listed(unused)} instead" if unused else ""
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def save_weights(network: nn.Module, path: Path, names: Names, dtype: torch.dtype) -> None:
+    """Write all parameters as `dtype`, under a temporary name first, so that no half file ever stands.
+
+    UserError for a number that is not finite, or that `dtype` cannot hold.
+    """
+    state = {}
+    for name, tensor in network.state_dict().items():
+        key = names.theirs(name)
+        state[key] = tensor.detach().to(device="cpu", dtype=dtype).contiguous()
+        if not bool(state[key].isfinite().all()):
+            kind = "is not finite" if not bool(tensor.isfinite().all()) else f"is too large for {dtype}"
+            raise UserError(f"{key} {kind} and would spoil {path}; save as float32 or an earlier state")
+    unfinished = path.with_name(path.name + ".part")
+    save_file(state, unfinished, metadata={"format": "pt"})
+    os.replace(unfinished, path)

@@ -1,0 +1,138 @@
+"""LatentDiffusion: the parts of one model together (LDM, section 3), and what they must agree on."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, get_args
+
+import torch
+
+from latentbrush.conditioning import TextConditioner
+from latentbrush.diffusion import (
+    Denoiser,
+    Guidance,
+    PlanConfig,
+    Prediction,
+    Schedule,
+    find_sampler,
+    guided,
+)
+from latentbrush.errors import UserError
+from latentbrush.nn import AutoencoderKL, Condition, UNet
+
+__all__ = ["LatentDiffusion", "ModelDefaults"]
+
+STABLE_DIFFUSION_PLAN: Mapping[str, Any] = {
+    "spacing": "leading",
+    "steps_offset": 1,
+    "set_alpha_to_one": False,
+}
+
+
+@dataclass(frozen=True)
+class ModelDefaults:
+    """What a request takes where it says nothing. `width`, `height`: pixels; `guidance`: 1 is none.
+
+    UserError for values that no request could have.
+    """
+
+    steps: int = 50
+    guidance: float = 7.5
+    width: int = 512
+    height: int = 512
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "width", "height"):
+            if getattr(self, name) < 1:
+                raise UserError(f"the model's default {name} is {getattr(self, name)}; choose at least 1")
+        if not math.isfinite(self.guidance):
+            raise UserError(f"the model's default guidance is {self.guidance}; choose a finite number")
+
+
+class LatentDiffusion:
+    """An autoencoder, a UNet and a text conditioner, with the schedule that the UNet was trained on.
+
+    `schedule`: None for Stable Diffusion's. `prediction`: what the UNet's output means. `sampler`: the one
+    used unless a request names another; `plan_options`: fields of `PlanConfig` that hold for every sampler,
+    the others keep that sampler's own defaults. `defaults`: None for 50 steps, guidance 7.5 and the size
+    that the UNet was trained at. UserError, with the numbers, where parts do not fit together.
+    """
+
+    def __init__(
+        self,
+        autoencoder: AutoencoderKL,
+        unet: UNet,
+        text: TextConditioner,
+        *,
+        schedule: Schedule | None = None,
+        prediction: Prediction = "epsilon",
+        sampler: str = "ddim",
+        plan_options: Mapping[str, Any] | None = None,
+        defaults: ModelDefaults | None = None,
+    ) -> None:
+        self.autoencoder, self.unet, self.text = autoencoder, unet, text
+        self._check_widths()
+        if prediction not in get_args(Prediction):
+            names = ", ".join(get_args(Prediction))
+            raise UserError(f"prediction {prediction!r} is unknown; choose one of {names}")
+        self.schedule = Schedule() if schedule is None else schedule
+        self.prediction: Prediction = prediction
+        self.sampler = sampler
+        self.plan_options = dict(STABLE_DIFFUSION_PLAN if plan_options is None else plan_options)
+        self.plan_config()
+        side = unet.config.sample_size * self.factor
+        self.defaults = ModelDefaults(width=side, height=side) if defaults is None else defaults
+        self.latent_shape(self.defaults.width, self.defaults.height)
+
+    def _check_widths(self) -> None:
+        latent, unet = self.autoencoder.config.latent_channels, self.unet.config
+        if unet.in_channels != latent or unet.out_channels != latent:
+            raise UserError(
+                f"the UNet goes from {unet.in_channels} to {unet.out_channels} channels, the autoencoder's "
+                f"latents have {latent}; take both from one text-to-image model"
+            )
+        if unet.context_width != self.text.width:
+            raise UserError(
+                f"the UNet reads a context of width {unet.context_width}, the text tower writes "
+                f"{self.text.width}; take both from one model"
+            )
+
+    @property
+    def factor(self) -> int:
+        """f: pixels along each side of a latent cell."""
+        return self.autoencoder.config.factor
+
+    @property
+    def device(self) -> torch.device:
+        return self.unet.conv_in.weight.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.unet.conv_in.weight.dtype
+
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> LatentDiffusion:
+        """Move all networks, in place; returns the model itself."""
+        for part in (self.autoencoder, self.unet, self.text):
+            part.to(device=device, dtype=dtype)
+        return self
+
+    def latent_shape(self, width: int, height: int) -> tuple[int, int, int]:
+        """(c, h, w) of the latents of a `width` x `height` picture; UserError unless f divides both."""
+        f = self.factor
+        if width < 1 or height < 1 or width % f or height % f:
+            raise UserError(f"size {width}x{height} does not fit; choose multiples of {f} pixels for this model")
+        return self.autoencoder.config.latent_channels, height // f, width // f
+
+    def plan_config(self, sampler: str | None = None) -> PlanConfig:
+        """The plan options for `sampler` (the model's own if None). UserError for an unknown one."""
+        name = self.sampler if sampler is None else sampler
+        options = dict(self.plan_options)
+        if name != "ddim":
+            options.pop("eta", None)  # the one option that other samplers refuse
+        return replace(find_sampler(name).defaults, **options)
+
+    def denoiser(self, condition: Condition, guidance: Sequence[Guidance] = ()) -> Denoiser:
+        """The UNet under a condition of B and any methods of guidance, as samplers call it."""
+        return Denoiser(guided(self.unet, condition, guidance), self.prediction)

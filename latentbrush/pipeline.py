@@ -1,0 +1,114 @@
+"""The one pipeline: an `ImageRequest` and a model -> pictures."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from latentbrush.diffusion import (
+    ClassifierFree,
+    OnStep,
+    PictureNoise,
+    find_sampler,
+    keep,
+    make_plan,
+    picture_seeds,
+)
+from latentbrush.model import LatentDiffusion
+from latentbrush.request import Canvas, GuidanceRequest, ImageRequest
+
+__all__ = ["GeneratedImage", "generate", "paint", "resolve"]
+
+
+@dataclass(frozen=True)
+class GeneratedImage:
+    """A finished picture: the seed of its noise, its place in the request, and the request as served."""
+
+    image: Image.Image
+    seed: int
+    index: int
+    request: ImageRequest
+
+
+def generate(model: LatentDiffusion, request: ImageRequest, on_step: OnStep | None = None) -> list[GeneratedImage]:
+    """Paint what `request` says; picture i starts from the noise of seed + i.
+
+    `on_step(x, level, denoised) -> x` is called after every network call of every batch, with latents
+    (B, c, h, w): to watch, to change, or to cancel by raising. UserError for what the model cannot do.
+    """
+    request = resolve(model, request)
+    assert request.sampling.seed is not None
+    seeds = picture_seeds(request.sampling.seed, request.sampling.count)
+    images: list[GeneratedImage] = []
+    for start in range(0, len(seeds), request.sampling.batch_size):
+        batch = seeds[start : start + request.sampling.batch_size]
+        pixels = paint(model, [request.prompt] * len(batch), batch, request, on_step or keep)
+        for seed, picture in zip(batch, pixels, strict=True):
+            images.append(GeneratedImage(to_image(picture), seed, len(images), request))
+    return images
+
+
+@torch.inference_mode()
+def paint(
+    model: LatentDiffusion,
+    prompts: Sequence[str],
+    seeds: Sequence[int],
+    request: ImageRequest,
+    on_step: OnStep = keep,
+) -> Tensor:
+    """One batch, picture i of prompts[i] and seeds[i], the rest as the resolved `request` says.
+
+    Returns (B, 3, H, W), about [-1, 1].
+    """
+    canvas, sampling, guidance = request.canvas, request.sampling, request.guidance
+    if not (canvas.width and canvas.height and sampling.steps and sampling.sampler) or guidance.weight is None:
+        raise ValueError("paint needs a resolved request; call resolve(model, request) first")
+    condition = model.text(prompts)
+    methods = []
+    if guidance.weight != 1:
+        methods = [ClassifierFree(model.text([guidance.negative] * len(seeds)), guidance.weight)]
+    plan = make_plan(sampling.sampler, model.schedule, sampling.steps, model.plan_config(sampling.sampler))
+    noise = PictureNoise(seeds, model.latent_shape(canvas.width, canvas.height), model.dtype, model.device)
+    x = noise() * plan.start_scale
+    run = find_sampler(sampling.sampler).run
+    x = run(model.denoiser(condition, methods), x, plan.steps, noise, on_step, **plan.options)
+    return model.autoencoder.decode(x)
+
+
+def resolve(model: LatentDiffusion, request: ImageRequest) -> ImageRequest:
+    """The request with every None filled in: from the model's defaults, and a random seed.
+
+    UserError where the model cannot serve it: a size that f does not divide.
+    """
+    defaults, sampling = model.defaults, request.sampling
+    width, height = request.canvas.width or defaults.width, request.canvas.height or defaults.height
+    model.latent_shape(width, height)  # refuses a size that f does not divide
+    seed = secrets.randbelow(2**32) if sampling.seed is None else sampling.seed
+    weight = request.guidance.weight
+    return request.model_copy(
+        update={
+            "canvas": Canvas(width=width, height=height),
+            "sampling": sampling.model_copy(
+                update={
+                    "sampler": model.sampler if sampling.sampler is None else sampling.sampler,
+                    "steps": defaults.steps if sampling.steps is None else sampling.steps,
+                    "seed": seed,
+                }
+            ),
+            "guidance": GuidanceRequest(
+                weight=defaults.guidance if weight is None else weight, negative=request.guidance.negative
+            ),
+        }
+    )
+
+
+def to_image(pixels: Tensor) -> Image.Image:
+    """(3, H, W) in [-1, 1] -> an RGB picture, by the rounding of diffusers' pipelines."""
+    unit = (pixels.float() / 2 + 0.5).clamp(0, 1)
+    values = (unit * 255).round().to(torch.uint8)
+    return Image.fromarray(values.permute(1, 2, 0).contiguous().cpu().numpy())

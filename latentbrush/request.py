@@ -1,0 +1,72 @@
+"""`ImageRequest`: everything a picture needs, in the words that all rooms share. Imports no torch.
+
+Python, command line, HTTP and web page all build this one object, `latentbrush.generate` serves it, and the
+picture carries it, resolved. None means "as the model says"; a resolved request has none left.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictInt
+
+__all__ = ["Canvas", "GuidanceRequest", "ImageRequest", "ModelRequest", "Sampling"]
+
+
+def _finite(value: float) -> float:
+    if not math.isfinite(value):
+        raise ValueError(f"{value} is not a finite number; 1 means no guidance, 3 to 8 are usual")
+    return value
+
+
+class _Block(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ModelRequest(_Block):
+    """Which model paints: the name of a shipped one, or its folder."""
+
+    name: str = "emoji"
+
+
+class Canvas(_Block):
+    """The picture's size in pixels; both sides multiples of the autoencoder's factor."""
+
+    width: Annotated[StrictInt, Field(ge=1)] | None = None
+    height: Annotated[StrictInt, Field(ge=1)] | None = None
+
+
+class Sampling(_Block):
+    """How the noise becomes a picture. Picture i of `count` starts from seed + i.
+
+    `sampler`: one of `latentbrush.diffusion.SAMPLERS`; `batch_size`: so many pictures at once at most.
+    """
+
+    sampler: str | None = None
+    steps: Annotated[StrictInt, Field(ge=1)] | None = None
+    seed: Annotated[StrictInt, Field(ge=0, lt=2**63)] | None = None
+    count: Annotated[StrictInt, Field(ge=1)] = 1
+    batch_size: Annotated[StrictInt, Field(ge=1)] = 16
+
+
+class GuidanceRequest(_Block):
+    """Classifier-free guidance: u + weight * (c - u), u being the negative prompt's prediction."""
+
+    weight: Annotated[float, AfterValidator(_finite)] | None = None
+    negative: str = ""
+
+
+class ImageRequest(_Block):
+    """A request for `sampling.count` pictures of `prompt`. pydantic's ValidationError for what cannot be.
+
+    >>> ImageRequest(prompt="a red heart", sampling=Sampling(steps=20, seed=1)).sampling.count
+    1
+    """
+
+    version: Literal[1] = 1
+    prompt: str
+    model: ModelRequest = ModelRequest()
+    canvas: Canvas = Canvas()
+    sampling: Sampling = Sampling()
+    guidance: GuidanceRequest = GuidanceRequest()

@@ -1,0 +1,145 @@
+"""The training loop: one page, with stage, run folder and EMA as collaborators."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from latentbrush.errors import UserError
+from latentbrush.training.draws import torch_seed
+from latentbrush.training.ema import EMA
+from latentbrush.training.recipe import AutoencoderRecipe, OptimiserRecipe, TextToImageRecipe
+from latentbrush.training.run import Run
+
+__all__ = ["Progress", "Stage", "learning_rate", "train"]
+
+MAX_SKIPPED = 20
+"""So many non-finite steps in a row end the run: the last good weights are in the checkpoint."""
+
+
+class Stage(Protocol):
+    """What is trained: the loop knows of it only this."""
+
+    @property
+    def module(self) -> nn.Module:
+        """Everything that learns; EMA and checkpoints cover it."""
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        """For AdamW; `lr_scale` in a group multiplies the recipe's rate."""
+
+    def loss(self, step: int) -> Tensor:
+        """The mean loss of the step's batch; all its draws are keyed by the step."""
+
+    def validate(self) -> dict[str, float]:
+        """Figures on held-out pictures, with fixed draws."""
+
+    def samples(self) -> Image.Image:
+        """A grid with fixed seeds, to be looked at."""
+
+    def finish(self, directory: Path) -> None:
+        """Write the finished model."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a watcher is told after every step: `loss` is smoothed, `rate` in samples a second."""
+
+    step: int
+    steps: int
+    loss: float
+    rate: float
+    skipped: int
+    batch: int
+
+
+def learning_rate(optimiser: OptimiserRecipe, step: int, steps: int) -> float:
+    """The rate at `step` (from 0) of `steps`: linear warm-up, then constant or half a cosine down to zero."""
+    if step < optimiser.warmup:
+        return optimiser.lr * (step + 1) / optimiser.warmup
+    if optimiser.decay == "constant":
+        return optimiser.lr
+    done = (step - optimiser.warmup) / max(1, steps - optimiser.warmup)
+    return optimiser.lr * 0.5 * (1.0 + math.cos(math.pi * done))
+
+
+def train(
+    stage: Stage,
+    recipe: AutoencoderRecipe | TextToImageRecipe,
+    run: Run,
+    on_step: Callable[[Progress], None] | None = None,
+) -> None:
+    """Train `stage` as `recipe` says, from the run's last checkpoint if it has one, and write the model."""
+    module, plan = stage.module, recipe.optimiser
+    optimiser = torch.optim.AdamW(
+        stage.parameter_groups(), lr=plan.lr, betas=plan.betas, weight_decay=plan.weight_decay, fused=True
+    )
+    ema = EMA(module, recipe.ema)
+    step, skipped, smooth = _restore(run, module, optimiser, ema), 0, math.nan
+    began, first = time.monotonic(), step
+    while step < recipe.steps:
+        for group in optimiser.param_groups:
+            group["lr"] = learning_rate(plan, step, recipe.steps) * group.get("lr_scale", 1.0)
+        module.train()
+        torch.manual_seed(torch_seed(recipe.seed, step, "dropout"))
+        loss = stage.loss(step)
+        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        norm = float(nn.utils.clip_grad_norm_(module.parameters(), plan.clip))
+        value = float(loss.detach())
+        if math.isfinite(value) and math.isfinite(norm):
+            optimiser.step()
+            ema.update()
+            skipped, smooth = 0, value if math.isnan(smooth) else 0.98 * smooth + 0.02 * value
+        else:
+            skipped += 1
+            run.log({"step": step + 1, "skipped": f"loss {value}, gradient norm {norm}"})
+            if skipped == MAX_SKIPPED:
+                raise UserError(f"{skipped} non-finite steps in a row at step {step + 1}; lower optimiser.lr, --resume")
+        optimiser.zero_grad()
+        step += 1
+        rate = recipe.batch * (step - first) / (time.monotonic() - began)
+        if step % 10 == 0 or step == recipe.steps:
+            run.log({"step": step, "loss": value, "grad_norm": norm, "lr": optimiser.param_groups[0]["lr"]})
+        if step % recipe.validate_every == 0 or step == recipe.steps:
+            _validate(stage, ema, run, step)
+        if step % recipe.checkpoint_every == 0 or step == recipe.steps:
+            run.save_checkpoint(_state(step, module, optimiser, ema))
+        if on_step is not None:
+            on_step(Progress(step, recipe.steps, smooth, rate, skipped, recipe.batch))
+    module.eval()
+    with ema.scope():
+        stage.finish(run.model)
+
+
+def _validate(stage: Stage, ema: EMA, run: Run, step: int) -> None:
+    stage.module.eval()
+    with ema.scope(), torch.inference_mode():
+        run.log({"step": step, **stage.validate()})
+        run.save_samples(step, stage.samples())
+
+
+def _state(step: int, module: nn.Module, optimiser: torch.optim.Optimizer, ema: EMA) -> dict[str, Any]:
+    return {
+        "step": step,
+        "module": module.state_dict(),
+        "optimiser": optimiser.state_dict(),
+        "ema": ema.state_dict(),
+    }
+
+
+def _restore(run: Run, module: nn.Module, optimiser: torch.optim.Optimizer, ema: EMA) -> int:
+    """The step to go on from: 0 without a checkpoint."""
+    state = run.load_checkpoint()
+    if state is None:
+        return 0
+    module.load_state_dict(state["module"])
+    optimiser.load_state_dict(state["optimiser"])
+    ema.load_state_dict(state["ema"])
+    return int(state["step"])

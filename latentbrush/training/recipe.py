@@ -1,0 +1,144 @@
+"""A recipe says what to train, on what and how: one YAML file, every key known, every value checked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+
+from latentbrush.data.emoji import CaptionMix
+from latentbrush.diffusion import Prediction, Schedule, Weighting
+from latentbrush.errors import UserError, one_line
+from latentbrush.nn import AutoencoderConfig, CLIPTextConfig, UNetConfig
+
+__all__ = ["AutoencoderRecipe", "DataRecipe", "OptimiserRecipe", "Recipe", "TextToImageRecipe", "load_recipe"]
+
+
+def _known_fields(config: type) -> BeforeValidator:
+    """Dataclasses take no `extra="forbid"` of their own: refuse the keys they do not have."""
+    names = [field.name for field in fields(config)]
+
+    def check(value: Any) -> Any:
+        unknown = sorted(set(value) - set(names)) if isinstance(value, dict) else []
+        if unknown:
+            raise ValueError(f"unknown key {unknown[0]!r}; known are {', '.join(names)}")
+        return value
+
+    return BeforeValidator(check)
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataRecipe(_Strict):
+    """An emoji world on white: `size` pixels a side, drawn with the named captions."""
+
+    path: Path
+    size: int = Field(ge=8, le=1024)
+    captions: Annotated[CaptionMix, _known_fields(CaptionMix)] = CaptionMix()
+    family_exponent: float = Field(0.5, ge=0.0, le=1.0)
+
+
+class OptimiserRecipe(_Strict):
+    """AdamW (Loshchilov & Hutter 2019) with a linear warm-up, then constant or cosine to zero."""
+
+    lr: float = Field(gt=0.0)
+    betas: tuple[float, float] = (0.9, 0.99)
+    weight_decay: float = Field(0.0, ge=0.0)
+    warmup: int = Field(0, ge=0)
+    decay: Literal["constant", "cosine"] = "cosine"
+    clip: float = Field(1.0, gt=0.0)
+
+
+class _Stage(_Strict):
+    seed: int = Field(0, ge=0, lt=2**31)
+    data: DataRecipe
+    optimiser: OptimiserRecipe
+    steps: int = Field(ge=1)
+    batch: int = Field(ge=1)
+    ema: float = Field(0.999, ge=0.0, lt=1.0)
+    validate_every: int = Field(200, ge=1)
+    checkpoint_every: int = Field(200, ge=1)
+
+
+class AutoencoderRecipe(_Stage):
+    """The KL first stage: L1 + `gradient` * L1 of the finite differences + `kl` * KL a latent dimension."""
+
+    stage: Literal["autoencoder"]
+    autoencoder: Annotated[AutoencoderConfig, _known_fields(AutoencoderConfig)]
+    gradient: float = Field(0.5, ge=0.0)
+    kl: float = Field(1e-6, ge=0.0)
+    augment: float = Field(0.5, ge=0.0, le=1.0, description="share of crops, flips and recoloured pictures")
+
+
+class TokenizerRecipe(_Strict):
+    """A byte-level BPE vocabulary trained on the captions."""
+
+    vocab_size: Annotated[int, Field(ge=514)] = 4096
+    max_length: Annotated[int, Field(ge=4)] = 32
+
+
+class DefaultsRecipe(_Strict):
+    """What the finished model paints with unless told otherwise."""
+
+    steps: Annotated[int, Field(ge=1)] = 30
+    guidance: Annotated[float, Field(ge=0.0)] = 3.0
+
+
+class TextToImageRecipe(_Stage):
+    """A latent diffusion model on a finished first stage, its text tower trained jointly."""
+
+    stage: Literal["text-to-image"]
+    first_stage: Path
+    tokenizer: TokenizerRecipe = TokenizerRecipe()
+    text: Annotated[CLIPTextConfig, _known_fields(CLIPTextConfig)]
+    text_lr_scale: float = Field(1.0, ge=0.0)
+    unet: Annotated[UNetConfig, _known_fields(UNetConfig)]
+    schedule: Annotated[Schedule, _known_fields(Schedule)] = Schedule()
+    prediction: Prediction = "v_prediction"
+    weighting: Weighting = "uniform"
+    caption_dropout: float = Field(0.1, ge=0.0, le=1.0)
+    defaults: DefaultsRecipe = DefaultsRecipe()
+
+
+Recipe = Annotated[AutoencoderRecipe | TextToImageRecipe, Field(discriminator="stage")]
+_ADAPTER: TypeAdapter[AutoencoderRecipe | TextToImageRecipe] = TypeAdapter(Recipe)
+
+
+def load_recipe(path: Path, overrides: Sequence[str] = ()) -> AutoencoderRecipe | TextToImageRecipe:
+    """Read a recipe; each override is "a.b=c", c being YAML. UserError naming the file, the key and the limit."""
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"there is no recipe {path}; the repository's recipes/ has some to start from") from None
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise UserError(f"cannot read the recipe {path}: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise UserError(f"the recipe {path} is not a YAML mapping; it must begin with a key such as stage:")
+    for override in overrides:
+        _override(values, override)
+    try:
+        return _ADAPTER.validate_python(values)
+    except ValidationError as error:
+        raise UserError(f"recipe {path}: {one_line(error)}") from None
+
+
+def _override(values: dict[str, Any], override: str) -> None:
+    key, separator, text = override.partition("=")
+    if not separator or not all(key.split(".")):
+        raise UserError(f"--set {override!r} is not of the form a.b=c")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise UserError(f"--set {override!r}: {text!r} is not a YAML value") from None
+    *parents, last = key.split(".")
+    for parent in parents:
+        values = values.setdefault(parent, {})
+        if not isinstance(values, dict):
+            raise UserError(f"--set {override!r}: {parent!r} holds a value, not keys")
+    values[last] = value

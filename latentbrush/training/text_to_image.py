@@ -1,0 +1,140 @@
+"""Text-to-image: a UNet in the latents of a finished first stage, its text tower trained jointly (LDM, 3.3)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from latentbrush.conditioning import TextConditioner, Tokenizer, train_tokenizer
+from latentbrush.data.emoji import EmojiRecord, caption, family_weights
+from latentbrush.data.folder import ImageFolder
+from latentbrush.diffusion import diffusion_loss
+from latentbrush.evaluation.nearest import nearest_accuracy
+from latentbrush.formats import load_autoencoder, save_model
+from latentbrush.model import LatentDiffusion, ModelDefaults
+from latentbrush.nn import AutoencoderKL, CLIPTextModel, Posterior, UNet
+from latentbrush.pipeline import paint, resolve
+from latentbrush.request import ImageRequest
+from latentbrush.training.draws import numpy_draws, torch_draws, torch_seed
+from latentbrush.training.grid import picture_grid, to_signed
+from latentbrush.training.optimiser import decayed_groups
+from latentbrush.training.recipe import TextToImageRecipe
+
+__all__ = ["TextToImageStage"]
+
+SHOWN = 12
+"""Held-out captions in a sample grid."""
+
+
+class TextToImageStage:
+    """Learns to predict from noisy latents and captions; held-out combinations are what `validate` measures."""
+
+    def __init__(self, recipe: TextToImageRecipe) -> None:
+        self.recipe = recipe
+        folder = ImageFolder(recipe.data.path)
+        train, held_out = folder.select("train"), folder.select("validation")
+        self.records = [EmojiRecord.parse(record) for record in train.records]
+        self.weights = family_weights(self.records, recipe.data.family_exponent)
+        self.held_out = [EmojiRecord.parse(record) for record in held_out.records]
+        autoencoder = load_autoencoder(recipe.first_stage / "vae")
+        self.cache = _posterior(autoencoder, train.load(recipe.data.size))
+        self.held_out_cache = _posterior(autoencoder, held_out.load(recipe.data.size))
+        self.all_pictures = torch.cat([held_out.load(recipe.data.size), folder.load(recipe.data.size)])
+        torch.manual_seed(torch_seed(recipe.seed, 0, "initialisation"))
+        self.model = LatentDiffusion(
+            autoencoder=autoencoder,
+            unet=UNet(recipe.unet),
+            text=TextConditioner(_tokenizer(self.records, recipe), CLIPTextModel(recipe.text)),
+            schedule=recipe.schedule,
+            prediction=recipe.prediction,
+            sampler="ddim",
+            plan_options={"spacing": "trailing"},
+            defaults=ModelDefaults(
+                steps=recipe.defaults.steps,
+                guidance=recipe.defaults.guidance,
+                width=recipe.data.size,
+                height=recipe.data.size,
+            ),
+        )
+        self.trained = nn.ModuleDict({"unet": self.model.unet, "text": self.model.text.encoder})
+
+    @property
+    def module(self) -> nn.Module:
+        return self.trained
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        decay = self.recipe.optimiser.weight_decay
+        return [
+            *decayed_groups(self.model.unet, decay),
+            *decayed_groups(self.model.text.encoder, decay, self.recipe.text_lr_scale),
+        ]
+
+    def loss(self, step: int) -> Tensor:
+        rng = numpy_draws(self.recipe.seed, step, "batch")
+        chosen = rng.choice(len(self.records), self.recipe.batch, p=self.weights)
+        prompts = [self._prompt(self.records[i], rng) for i in chosen]
+        # Stratified: marginally uniform, but a batch covers all levels (Kingma et al. 2021, VDM, appendix I.1).
+        T, batch = self.recipe.schedule.num_train_timesteps, self.recipe.batch
+        t = torch.from_numpy(((np.arange(batch) + rng.random()) / batch * T).astype(np.int64))
+        draws = torch_draws(self.recipe.seed, step, "noise")
+        z = _select(self.cache, torch.from_numpy(chosen)).sample(draws)
+        return self._losses(z, t, torch.randn(z.shape, generator=draws), prompts).mean()
+
+    def _prompt(self, record: EmojiRecord, rng: np.random.Generator) -> str:
+        words = caption(record, rng, self.recipe.data.captions)
+        return "" if rng.random() < self.recipe.caption_dropout else words
+
+    def _losses(self, z: Tensor, t: Tensor, noise: Tensor, prompts: list[str]) -> Tensor:
+        denoiser = self.model.denoiser(self.model.text(prompts))
+        level = self.recipe.schedule.level(t)
+        return diffusion_loss(denoiser, z, noise, level, weighting=self.recipe.weighting)
+
+    def validate(self) -> dict[str, float]:
+        """Loss on held-out names with fixed noise, and how often one's painting is nearest to its original."""
+        names = [record.name for record in self.held_out]
+        draws = torch_draws(self.recipe.seed, 0, "validation")
+        z = self.held_out_cache.mode()
+        t = (torch.arange(len(names)) * self.recipe.schedule.num_train_timesteps) // len(names)
+        loss = self._losses(z, t, torch.randn(z.shape, generator=draws), names).mean()
+        right = nearest_accuracy(self._paint(names), self.all_pictures, torch.arange(len(names)))
+        return {"validation_loss": float(loss), "nearest": right}
+
+    def samples(self) -> Image.Image:
+        """Above held-out originals, below what their names give."""
+        chosen = slice(0, None, max(1, len(self.held_out) // SHOWN))
+        names = [record.name for record in self.held_out[chosen]][:SHOWN]
+        originals = to_signed(self.all_pictures[: len(self.held_out)][chosen][:SHOWN])
+        return picture_grid(torch.cat([originals, self._paint(names)]), columns=len(names))
+
+    def _paint(self, prompts: list[str]) -> Tensor:
+        request = resolve(self.model, ImageRequest(prompt=""))
+        return paint(self.model, prompts, list(range(len(prompts))), request)
+
+    def finish(self, directory: Path) -> None:
+        save_model(self.model, directory, dtype=torch.float16, overwrite=True)
+
+
+def _tokenizer(records: list[EmojiRecord], recipe: TextToImageRecipe) -> Tokenizer:
+    """A vocabulary of the training captions, English and Korean."""
+    texts = [
+        text
+        for record in records
+        for text in (record.name, *record.keywords, record.name_ko or "", *record.keywords_ko)
+    ]
+    return train_tokenizer(texts, recipe.tokenizer.vocab_size, recipe.tokenizer.max_length)
+
+
+@torch.inference_mode()
+def _posterior(autoencoder: AutoencoderKL, pictures: Tensor) -> Posterior:
+    """The cached latents of (N, 3, H, W) uint8."""
+    parts = [autoencoder.encode(to_signed(part)) for part in torch.split(pictures, 256)]
+    return Posterior(torch.cat([part.mean for part in parts]), torch.cat([part.logvar for part in parts]))
+
+
+def _select(posterior: Posterior, index: Tensor) -> Posterior:
+    return Posterior(posterior.mean[index], posterior.logvar[index])

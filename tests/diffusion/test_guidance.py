@@ -1,0 +1,110 @@
+"""Guidance: what is asked of the network, how often, and what is made of it."""
+
+import math
+
+import pytest
+import torch
+
+from latentbrush.diffusion import ClassifierFree, Level, guided
+from latentbrush.errors import UserError
+from latentbrush.nn.condition import Condition
+
+LEVEL = Level(0.6, 0.8, 321.0)
+B = 3
+
+
+class Network:
+    """Linear in the condition; keeps what it was asked."""
+
+    def __init__(self):
+        self.calls = []
+
+    def __call__(self, x, t, condition, /):
+        self.calls.append((x, t, condition))
+        return x + condition.context.mean((1, 2)).reshape(-1, 1, 1, 1)
+
+
+def condition(value):
+    return Condition(torch.full((B, 2, 5), value) + torch.arange(B).reshape(B, 1, 1))
+
+
+def picture():
+    return torch.randn(B, 4, 6, 6, generator=torch.Generator().manual_seed(0))
+
+
+def test_weight_one_is_the_network_itself_in_one_call_of_the_batch():
+    network, x, wanted = Network(), picture(), condition(1.0)
+    out = guided(network, wanted, [ClassifierFree(condition(9.0), 1.0)])(x, LEVEL)
+    ((seen, t, asked),) = network.calls
+    assert seen is x
+    assert asked is wanted
+    assert (t.shape, t.dtype, t.tolist()) == ((B,), torch.float32, [321.0] * B)
+    assert torch.equal(out, x + condition(1.0).context.mean((1, 2)).reshape(-1, 1, 1, 1))
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.5, 7.5, -1.0])
+def test_any_other_weight_is_one_call_of_twice_the_batch(weight):
+    network, x = Network(), picture()
+    wanted, negative = condition(1.0), condition(-2.0)
+    out = guided(network, wanted, [ClassifierFree(negative, weight)])(x, LEVEL)
+    ((seen, t, asked),) = network.calls
+    assert torch.equal(seen, torch.cat([x, x]))
+    assert t.tolist() == [321.0] * 2 * B
+    # the negative comes first, as in diffusers' pipelines
+    assert torch.equal(asked.context, torch.cat([negative.context, wanted.context]))
+    u, c = Network()(x, t, negative), Network()(x, t, wanted)
+    assert torch.equal(out, u + weight * (c - u))
+
+
+class Shift:
+    """A method without branches that reads what the network said under the condition itself."""
+
+    def branches(self, level):
+        return {}
+
+    def combine(self, out, outputs):
+        return out * 2 - outputs["condition"]
+
+
+def test_methods_are_folded_in_order():
+    x, wanted, negative = picture(), condition(1.0), condition(0.0)
+    free = ClassifierFree(negative, 3.0)
+    t = torch.zeros(B)
+    u, c = Network()(x, t, negative), Network()(x, t, wanted)
+    g = u + 3.0 * (c - u)
+    assert torch.equal(guided(Network(), wanted, [free, Shift()])(x, LEVEL), g * 2 - c)
+    assert torch.equal(guided(Network(), wanted, [Shift(), free])(x, LEVEL), u + 3.0 * ((c * 2 - c) - u))
+
+
+def test_a_method_may_ask_at_some_levels_only():
+    class Early(ClassifierFree):
+        def branches(self, level):
+            return super().branches(level) if level.t > 500 else {}
+
+        def combine(self, out, outputs):
+            return super().combine(out, outputs) if "negative" in outputs else out
+
+    network = Network()
+    predict = guided(network, condition(1.0), [Early(condition(0.0), 2.0)])
+    predict(picture(), Level(0.1, 0.9, 900.0))
+    predict(picture(), Level(0.9, 0.1, 100.0))
+    assert [x.shape[0] for x, *_ in network.calls] == [2 * B, B]
+
+
+def test_in_training_every_sample_has_its_own_time():
+    network = Network()
+    guided(network, condition(1.0))(picture(), Level(torch.ones(B, 1, 1, 1), 0.0, torch.tensor([5, 6, 7])))
+    assert network.calls[0][1].tolist() == [5.0, 6.0, 7.0]
+
+
+def test_what_guidance_refuses():
+    for weight in (math.nan, math.inf, -math.inf):
+        with pytest.raises(UserError, match=str(weight)):
+            ClassifierFree(condition(0.0), weight)
+    twice = [ClassifierFree(condition(0.0), 2.0)] * 2
+    with pytest.raises(ValueError, match="'negative'"):
+        guided(Network(), condition(1.0), twice)(picture(), LEVEL)
+    with pytest.raises(ValueError, match="finished"):
+        guided(Network(), condition(1.0))(picture(), Level(1.0, 0.0))
+    with pytest.raises(ValueError, match=r"'condition' has conditions for 3 pictures, x has 1"):
+        guided(Network(), condition(1.0))(picture()[:1], LEVEL)

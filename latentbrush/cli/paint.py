@@ -41,19 +41,19 @@ def txt2img(
 
 
 def paint_to_files(request: ImageRequest, out: Path | None, *, overwrite: bool) -> None:
-    """Serve a request into PNG files; refuses existing ones before any work is done."""
-    from latentbrush.formats import load_model, output_paths, refuse_existing, save_png
+    """Serve a request into PNG files; refuses what cannot be written before any work is done."""
+    from latentbrush.formats import check_writable, load_model, output_paths, save_picture
     from latentbrush.pipeline import generate, resolve
 
     model = load_model(request.model.name, sampler=request.sampling.sampler)
     request = resolve(model, request)
     paths = output_paths(out, request)
-    if not overwrite:
-        refuse_existing(paths)
-    for warning in model.text.warnings(request.prompt):
-        print(f"latentbrush: {warning}", file=sys.stderr)
+    check_writable(paths, overwrite=overwrite)
+    for prompt in (request.prompt, request.guidance.negative):
+        if left_out := model.text.cut(prompt):
+            print(f"latentbrush: the prompt is too long; left out: {left_out!r}", file=sys.stderr)
     with steps_bar(request) as on_step:
         images = generate(model, request, on_step)
     for image, path in zip(images, paths, strict=True):
-        save_png(image, path)
+        save_picture(image.image, path, image.request, index=image.index)
         print(f"{path} (seed {image.seed})")

@@ -47,8 +47,7 @@ def ddim(
         seen = denoise(x, step.at)
         alpha, sigma = step.next.floats()
         variance = eta**2 * posterior_variance(step)
-        # Rounding can leave variance a hair above sigma^2 where the step starts at alpha = 0 and eta is 1.
-        x = alpha * seen.x0 + math.sqrt(max(sigma**2 - variance, 0.0)) * seen.eps
+        x = alpha * seen.x0 + math.sqrt(sigma**2 - variance) * seen.eps
         if variance > 0:
             x = x + math.sqrt(variance) * noise()
         x = on_step(x, level, seen)
@@ -56,7 +55,10 @@ def ddim(
 
 
 def posterior_variance(step: Step) -> float:
-    """Variance of q(x_next | x_now, x0) for any (alpha, sigma): DDIM, eq. 16 squared, at eta 1."""
+    """Variance of q(x_next | x_now, x0) for any (alpha, sigma): DDIM, eq. 16 squared, at eta 1.
+
+    Written as a part of sigma_next^2, it never rounds above it; from alpha = 0 it is all of it.
+    """
     (alpha, sigma), (alpha_next, sigma_next) = step.now.floats(), step.next.floats()
     kept = alpha * sigma_next / (sigma * alpha_next)
     return max(sigma_next**2 * (1.0 - kept**2), 0.0)

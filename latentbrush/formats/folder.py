@@ -56,8 +56,9 @@ def load_model(
     whatever they are stored as. UserError for whatever is missing, broken, unknown or does not fit.
     """
     directory = resolve_model(model)
-    _check_index(directory)
-    scheduler = read_scheduler(_fields(directory / "scheduler" / "scheduler_config.json"), sampler)
+    scheduler_class = _read_index(directory)
+    scheduler_fields = _fields(directory / "scheduler" / "scheduler_config.json")
+    scheduler = read_scheduler(scheduler_fields, scheduler_class, sampler)
     encoder = _read(
         directory / "text_encoder",
         (configs.read_text_config, CLIPTextModel),
@@ -164,8 +165,8 @@ def _write(
     save_weights(network, directory / f"{stem}.safetensors", names, dtype)
 
 
-def _check_index(directory: Path) -> None:
-    """UserError unless model_index.json names the parts of a Stable Diffusion model and no others."""
+def _read_index(directory: Path) -> str:
+    """The scheduler's class. UserError unless model_index.json names a Stable Diffusion model's parts."""
     path = directory / INDEX
     if not path.is_file():
         found = ", ".join(sorted(entry.name for entry in directory.iterdir())[:5]) or "nothing"
@@ -179,11 +180,15 @@ def _check_index(directory: Path) -> None:
                 f"{path}: {part} of {pipeline} is {found}; only {library}'s {' or '.join(classes)} is "
                 "supported, as in Stable Diffusion 1 and 2"
             )
-    fields.harmless("scheduler", "requires_safety_checker", *UNUSED_PARTS)
+    scheduler = fields.raw("scheduler")
+    if not (isinstance(scheduler, list) and len(scheduler) == 2 and isinstance(scheduler[1], str)):
+        raise fields.wrong("scheduler", scheduler, "a library and a class")
+    fields.harmless("requires_safety_checker", *UNUSED_PARTS)
     for part, value in read_json(path).items():
         if value == [None, None]:
             fields.harmless(part)
     fields.done()
+    return scheduler[1]
 
 
 def _index(scheduler: str) -> dict[str, Any]:

@@ -32,9 +32,7 @@ def replaced_folder(directory: Path, *, overwrite: bool, ours: tuple[str, ...]) 
         new = scratch / "new"
         new.mkdir()
         yield new
-        if directory.exists():
-            directory.rename(scratch / "old")
-        new.rename(directory)
+        _swap(new, directory, scratch / "old")
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
@@ -48,3 +46,15 @@ def _check_target(directory: Path, overwrite: bool, ours: tuple[str, ...]) -> No
         raise UserError(f"{directory} is not empty; choose another folder, or overwrite it (overwrite=True)")
     if not any((directory / name).is_file() for name in ours):
         raise UserError(f"{directory} holds no {' or '.join(ours)} and so no model to overwrite; choose another folder")
+
+
+def _swap(new: Path, directory: Path, old: Path) -> None:
+    """Put `new` in the place of `directory`, which is moved to `old`, or back should that fail."""
+    if directory.exists():
+        directory.rename(old)
+    try:
+        new.rename(directory)
+    except BaseException:
+        if old.exists():
+            old.rename(directory)
+        raise

@@ -85,13 +85,13 @@ IDLE = (
 )
 
 
-def read_scheduler(fields: Fields, sampler: str | None = None) -> Scheduler:
-    """Read a configuration; `sampler` overrides its class.
+def read_scheduler(fields: Fields, name: str, sampler: str | None = None) -> Scheduler:
+    """Read the configuration of the diffusers class `name`; `sampler` overrides the class.
 
-    Then only the betas, the prediction type and those plan options that are stated are read, and what the
+    `name` is what model_index.json says, which diffusers believes rather than the file's own _class_name.
+    With `sampler`, only the betas, the prediction type and those plan options that are stated are read, and what the
     class has beside is not asked for. UserError names what is unknown, wrong or not supported.
     """
-    name = fields.name("_class_name", "unknown")
     row = CLASSES.get(name)
     if sampler is None:
         if row is None:

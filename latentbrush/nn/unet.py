@@ -183,6 +183,20 @@ class UNet(nn.Module):
             c_in = widths[level]
         self.conv_norm_out = nn.GroupNorm(config.groups, widths[0], eps=config.norm_eps)
         self.conv_out = nn.Conv2d(widths[0], config.out_channels, 3, padding=1)
+        self._start_as_identity()
+
+    def _start_as_identity(self) -> None:
+        """Every residual branch and the output start at zero (ADM, Dhariwal & Nichol 2021, and LDM's code)."""
+        last_layers: list[nn.Conv2d | nn.Linear] = [self.conv_out]
+        for module in self.modules():
+            if isinstance(module, ResBlock):
+                last_layers.append(module.conv2)
+            elif isinstance(module, SpatialTransformer):
+                last_layers.append(module.proj_out)
+        for layer in last_layers:
+            nn.init.zeros_(layer.weight)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
 
     def forward(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
         self._check(x, t, condition)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 __all__ = ["EMA"]
 
@@ -21,7 +21,7 @@ class EMA:
     def __init__(self, module: nn.Module, decay: float) -> None:
         self.decay = decay
         self.steps = 0
-        self._weights = list(module.parameters())
+        self._weights: list[Tensor] = list(module.parameters())
         self.average = [weight.detach().clone() for weight in self._weights]
 
     @torch.no_grad()

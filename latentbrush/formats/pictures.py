@@ -1,0 +1,104 @@
+"""Pictures as PNG files that carry the request they were painted from."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tempfile
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+from latentbrush.errors import UserError
+from latentbrush.request import ImageRequest
+
+__all__ = ["METADATA_KEY", "check_writable", "output_paths", "read_request", "save_picture"]
+
+METADATA_KEY = "latentbrush"
+"""The PNG text chunk that holds the request as JSON."""
+
+
+def output_paths(out: Path | None, request: ImageRequest) -> list[Path]:
+    """Where the pictures of a resolved request go, in order.
+
+    `out` a PNG file: that file, or x-0.png, x-1.png, ... for more than one picture. A folder (out/ if None):
+    names made of the prompt and the seed of each picture. UserError for another kind of file.
+    """
+    count, seed = request.sampling.count, request.sampling.seed
+    assert seed is not None
+    if out is None or out.is_dir() or str(out).endswith(os.sep) or not out.suffix:
+        words = re.sub(r"\W+", "-", request.prompt).strip("-")[:60].strip("-") or "picture"
+        return [(out or Path("out")) / f"{words}-{seed + i}.png" for i in range(count)]
+    if out.suffix.lower() != ".png":
+        raise UserError(f"cannot write {out}: pictures are PNG files; name it {out.with_suffix('.png')}")
+    return [out] if count == 1 else [out.with_stem(f"{out.stem}-{i}") for i in range(count)]
+
+
+def check_writable(paths: Sequence[Path], *, overwrite: bool) -> None:
+    """Before any work is done: UserError where a picture exists (unless `overwrite`) or cannot be written."""
+    for path in paths:
+        if path.is_dir():
+            raise UserError(f"{path} is a folder; name a PNG file")
+        if path.exists() and not overwrite:
+            raise UserError(f"{path} exists; name another --out, or replace it with --overwrite")
+    for folder in {path.parent for path in paths}:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"cannot make the folder {folder} ({error.strerror}); name another --out") from None
+        if not os.access(folder, os.W_OK):
+            raise UserError(f"cannot write into {folder} (permission denied); name another --out")
+
+
+def save_picture(image: Image.Image, path: Path, request: ImageRequest, *, index: int) -> None:
+    """Write picture `index` of a resolved request, whole or not at all. UserError where the disk refuses."""
+    info = PngInfo()
+    info.add_itxt(METADATA_KEY, json.dumps(_metadata(request, index), ensure_ascii=False))
+    beside = None
+    try:
+        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
+            beside = Path(file.name)
+            image.save(file, format="PNG", pnginfo=info)
+        beside.chmod(0o666 & ~_umask())
+        os.replace(beside, path)
+    except OSError as error:
+        raise UserError(f"cannot write {path} ({error.strerror or error}); make room or name another --out") from None
+    finally:
+        if beside is not None:
+            beside.unlink(missing_ok=True)
+
+
+def read_request(path: Path) -> ImageRequest:
+    """The request a picture was painted from. UserError for a file without one."""
+    try:
+        with Image.open(path) as image:
+            text = getattr(image, "text", {}).get(METADATA_KEY)
+    except OSError as error:
+        raise UserError(f"cannot read {path} ({error.strerror or error}); give a PNG painted here") from None
+    if text is None:
+        raise UserError(f"{path} carries no request; give a PNG painted here, with its metadata")
+    return ImageRequest.model_validate(json.loads(text)["request"])
+
+
+def _metadata(request: ImageRequest, index: int) -> dict[str, Any]:
+    try:
+        ours = version("latentbrush")
+    except PackageNotFoundError:  # run from a checkout that is not installed
+        ours = "unknown"
+    return {
+        "request": request.model_dump(mode="json"),
+        "index": index,
+        "versions": {"latentbrush": ours, "torch": version("torch")},
+    }
+
+
+def _umask() -> int:
+    """What the user's new files leave out; it can only be read by setting it."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

@@ -1,0 +1,45 @@
+# make demo    paint a first picture          make test       what must pass before a change lands
+# make models  train the shipped model anew   make test-slow  what takes longer
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+WORKERS ?= 2
+
+.PHONY: demo test test-slow lint models clean
+
+demo: $(VENV)/.installed
+	$(BIN)/latentbrush txt2img "a red heart" --seed 0 --out out/a-red-heart.png --overwrite
+
+# The stamps are made last, so that an interrupted installation is taken up again.
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) torch==2.13.0
+	$(PIP) --editable .
+	touch $@
+
+$(VENV)/.tested: $(VENV)/.installed
+	$(PIP) --editable ".[test]"
+	touch $@
+
+lint: $(VENV)/.tested
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: lint
+	$(BIN)/python -m pytest -m "not slow" -n $(WORKERS)
+
+test-slow: $(VENV)/.tested
+	$(BIN)/python -m pytest -m slow
+
+# About an hour and a half on two cores. runs/emoji/model is the folder that ships as latentbrush/models/emoji.
+models: $(VENV)/.installed
+	test -d data/emoji || $(BIN)/latentbrush data emoji data/emoji
+	$(BIN)/latentbrush train recipes/emoji-autoencoder.yaml --run runs/emoji-autoencoder
+	$(BIN)/latentbrush train recipes/emoji.yaml --run runs/emoji
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info out

@@ -122,7 +122,10 @@ class LatentDiffusion:
         """(c, h, w) of the latents of a `width` x `height` picture; UserError unless f divides both."""
         f = self.factor
         if width < 1 or height < 1 or width % f or height % f:
-            raise UserError(f"size {width}x{height} does not fit; choose multiples of {f} pixels for this model")
+            near = "x".join(str(max(f, (side + f // 2) // f * f)) for side in (width, height))
+            raise UserError(
+                f"size {width}x{height} does not fit: both sides must be multiples of {f} pixels; the nearest is {near}"
+            )
         return self.autoencoder.config.latent_channels, height // f, width // f
 
     def plan_config(self, sampler: str | None = None) -> PlanConfig:

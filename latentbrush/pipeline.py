@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -22,7 +22,7 @@ from latentbrush.diffusion import (
 from latentbrush.model import LatentDiffusion
 from latentbrush.request import Canvas, GuidanceRequest, ImageRequest
 
-__all__ = ["GeneratedImage", "generate", "paint", "resolve"]
+__all__ = ["GeneratedImage", "generate", "paint", "resolve", "stream", "to_image"]
 
 
 @dataclass(frozen=True)
@@ -41,16 +41,20 @@ def generate(model: LatentDiffusion, request: ImageRequest, on_step: OnStep | No
     `on_step(x, level, denoised) -> x` is called after every network call of every batch, with latents
     (B, c, h, w): to watch, to change, or to cancel by raising. UserError for what the model cannot do.
     """
+    return list(stream(model, request, on_step))
+
+
+def stream(model: LatentDiffusion, request: ImageRequest, on_step: OnStep | None = None) -> Iterator[GeneratedImage]:
+    """As `generate`, but hands out pictures as their batches are finished, so that none waits for the last."""
     request = resolve(model, request)
     assert request.sampling.seed is not None
     seeds = picture_seeds(request.sampling.seed, request.sampling.count)
-    images: list[GeneratedImage] = []
-    for start in range(0, len(seeds), request.sampling.batch_size):
-        batch = seeds[start : start + request.sampling.batch_size]
+    size = request.sampling.batch_size
+    for start in range(0, len(seeds), size):
+        batch = seeds[start : start + size]
         pixels = paint(model, [request.prompt] * len(batch), batch, request, on_step or keep)
-        for seed, picture in zip(batch, pixels, strict=True):
-            images.append(GeneratedImage(to_image(picture), seed, len(images), request))
-    return images
+        for i, (seed, picture) in enumerate(zip(batch, pixels, strict=True), start):
+            yield GeneratedImage(to_image(picture), seed, i, request)
 
 
 @torch.inference_mode()

@@ -33,8 +33,8 @@ class ModelRequest(_Block):
 class Canvas(_Block):
     """The picture's size in pixels; both sides multiples of the autoencoder's factor."""
 
-    width: Annotated[StrictInt, Field(ge=1)] | None = None
-    height: Annotated[StrictInt, Field(ge=1)] | None = None
+    width: Annotated[StrictInt, Field(ge=1, le=16384)] | None = None
+    height: Annotated[StrictInt, Field(ge=1, le=16384)] | None = None
 
 
 class Sampling(_Block):
@@ -46,7 +46,7 @@ class Sampling(_Block):
     sampler: str | None = None
     steps: Annotated[StrictInt, Field(ge=1)] | None = None
     seed: Annotated[StrictInt, Field(ge=0, lt=2**63)] | None = None
-    count: Annotated[StrictInt, Field(ge=1)] = 1
+    count: Annotated[StrictInt, Field(ge=1, le=100_000)] = 1
     batch_size: Annotated[StrictInt, Field(ge=1)] = 16
 
 

@@ -39,6 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _fail(one_line(error))
     except UserError as error:
         _fail(str(error))
+    except OSError as error:  # what no room foresaw: a full disk, a vanished mount
+        _fail(f"{error.filename or 'a file'} could not be read or written: {error.strerror or error}")
     except (KeyboardInterrupt, typer.Abort):
         print("latentbrush: interrupted", file=sys.stderr)
         sys.exit(130)

@@ -43,7 +43,7 @@ def txt2img(
 def paint_to_files(request: ImageRequest, out: Path | None, *, overwrite: bool) -> None:
     """Serve a request into PNG files; refuses what cannot be written before any work is done."""
     from latentbrush.formats import check_writable, load_model, output_paths, save_picture
-    from latentbrush.pipeline import generate, resolve
+    from latentbrush.pipeline import resolve, stream
 
     model = load_model(request.model.name, sampler=request.sampling.sampler)
     request = resolve(model, request)
@@ -53,7 +53,6 @@ def paint_to_files(request: ImageRequest, out: Path | None, *, overwrite: bool) 
         if left_out := model.text.cut(prompt):
             print(f"latentbrush: the prompt is too long; left out: {left_out!r}", file=sys.stderr)
     with steps_bar(request) as on_step:
-        images = generate(model, request, on_step)
-    for image, path in zip(images, paths, strict=True):
-        save_picture(image.image, path, image.request, index=image.index)
-        print(f"{path} (seed {image.seed})")
+        for image, path in zip(stream(model, request, on_step), paths, strict=True):
+            save_picture(image.image, path, image.request, index=image.index)
+            print(f"{path} (seed {image.seed})")

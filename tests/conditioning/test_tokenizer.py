@@ -150,10 +150,6 @@ def merges_of_three(folder: Path) -> None:
     (folder / "merges.txt").write_text("#version: 0.2\na b c\n")
 
 
-def no_such_end(folder: Path) -> None:
-    edit(folder / "tokenizer_config.json", eos_token="<end>")
-
-
 def left_padding(folder: Path) -> None:
     edit(folder / "tokenizer_config.json", padding_side="left")
 
@@ -189,7 +185,6 @@ def gpt2(folder: Path) -> None:
         (numbers_twice, "gives one number to two tokens"),
         (foreign_merges, "lacks 'zz', which its merges need"),
         (merges_of_three, "are not pairs of tokens"),
-        (no_such_end, "special token '<end>' is not among the"),
         (left_padding, "padding_side 'left' is not supported; only 'right' is"),
         (no_room, "max_length is 2, but must be at least 3"),
         (length_in_words, "model_max_length is 'long', needed is a number of tokens"),
@@ -204,6 +199,12 @@ def test_broken_folders(spoil: Callable[[Path], None], message: str, tokenizer: 
     with pytest.raises(UserError, match=message) as caught:
         Tokenizer.from_folder(tmp_path)
     assert "\n" not in str(caught.value)
+
+
+def test_special_tokens_are_in_the_vocabulary(tokenizer: Tokenizer) -> None:
+    special = SpecialTokens(eos="<end>")
+    with pytest.raises(UserError, match=f"'<end>' is not among the {tokenizer.vocab_size} of the vocabulary"):
+        Tokenizer(tokenizer.vocab, tokenizer.merges, max_length=8, special=special)
 
 
 def tower(**changes: int) -> CLIPTextModel:

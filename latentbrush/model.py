@@ -85,6 +85,11 @@ class LatentDiffusion:
         side = unet.config.sample_size * self.factor
         self.defaults = ModelDefaults(width=side, height=side) if defaults is None else defaults
         self.latent_shape(self.defaults.width, self.defaults.height)
+        if self.defaults.steps > self.schedule.num_train_timesteps:
+            raise UserError(
+                f"the model's default steps are {self.defaults.steps}, but it was trained with "
+                f"{self.schedule.num_train_timesteps}; correct latentbrush.json"
+            )
 
     def _check_widths(self) -> None:
         latent, unet = self.autoencoder.config.latent_channels, self.unet.config

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from latentbrush.data.pixels import to_bytes
 from latentbrush.diffusion import (
     ClassifierFree,
     OnStep,
@@ -19,6 +20,7 @@ from latentbrush.diffusion import (
     make_plan,
     picture_seeds,
 )
+from latentbrush.errors import UserError
 from latentbrush.model import LatentDiffusion
 from latentbrush.request import Canvas, GuidanceRequest, ImageRequest
 
@@ -81,29 +83,34 @@ def paint(
     x = noise() * plan.start_scale
     run = find_sampler(sampling.sampler).run
     x = run(model.denoiser(condition, methods), x, plan.steps, noise, on_step, **plan.options)
-    return model.autoencoder.decode(x)
+    pixels = model.autoencoder.decode(x)
+    if not bool(pixels.isfinite().all()):
+        raise UserError(
+            f"the picture is not finite at guidance {guidance.weight:g}; choose less guidance or more steps"
+        )
+    return pixels
 
 
 def resolve(model: LatentDiffusion, request: ImageRequest) -> ImageRequest:
     """The request with every None filled in: from the model's defaults, and a random seed.
 
-    UserError where the model cannot serve it: a size that f does not divide.
+    UserError where the model cannot serve it: a size that f does not divide, an unknown sampler, more steps
+    than it was trained with, seeds that run out.
     """
     defaults, sampling = model.defaults, request.sampling
     width, height = request.canvas.width or defaults.width, request.canvas.height or defaults.height
-    model.latent_shape(width, height)  # refuses a size that f does not divide
     seed = secrets.randbelow(2**32) if sampling.seed is None else sampling.seed
     weight = request.guidance.weight
+    sampler = model.sampler if sampling.sampler is None else sampling.sampler
+    steps = defaults.steps if sampling.steps is None else sampling.steps
+    # Asked now, so that nothing is refused when half the work is done.
+    model.latent_shape(width, height)
+    make_plan(sampler, model.schedule, steps, model.plan_config(sampler))
+    picture_seeds(seed, sampling.count)
     return request.model_copy(
         update={
             "canvas": Canvas(width=width, height=height),
-            "sampling": sampling.model_copy(
-                update={
-                    "sampler": model.sampler if sampling.sampler is None else sampling.sampler,
-                    "steps": defaults.steps if sampling.steps is None else sampling.steps,
-                    "seed": seed,
-                }
-            ),
+            "sampling": sampling.model_copy(update={"sampler": sampler, "steps": steps, "seed": seed}),
             "guidance": GuidanceRequest(
                 weight=defaults.guidance if weight is None else weight, negative=request.guidance.negative
             ),
@@ -112,7 +119,5 @@ def resolve(model: LatentDiffusion, request: ImageRequest) -> ImageRequest:
 
 
 def to_image(pixels: Tensor) -> Image.Image:
-    """(3, H, W) in [-1, 1] -> an RGB picture, by the rounding of diffusers' pipelines."""
-    unit = (pixels.float() / 2 + 0.5).clamp(0, 1)
-    values = (unit * 255).round().to(torch.uint8)
-    return Image.fromarray(values.permute(1, 2, 0).contiguous().cpu().numpy())
+    """(3, H, W) in [-1, 1] -> an RGB picture."""
+    return Image.fromarray(to_bytes(pixels).permute(1, 2, 0).contiguous().cpu().numpy())

@@ -24,16 +24,15 @@ def txt2img(
     guidance: Annotated[float | None, typer.Option(parser=number, help="1 is none.")] = None,
     seed: Annotated[int | None, typer.Option(parser=whole, help="Random, and printed, by default.")] = None,
     count: Annotated[int, typer.Option(parser=whole, help="Pictures; picture i starts from seed + i.")] = 1,
-    canvas: Annotated[tuple[int, int] | None, typer.Option("--size", parser=size, help="WxH in pixels.")] = None,
+    canvas: Annotated[Canvas | None, typer.Option("--size", parser=size, metavar="WxH", help="In pixels.")] = None,
     out: Annotated[Path | None, typer.Option(help="A PNG file or a folder; out/ by default.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing pictures.")] = False,
 ) -> None:
     """Paint PROMPT. Steps, guidance, sampler and size are the model's unless given."""
-    width, height = canvas or (None, None)
     request = ImageRequest(
         prompt=prompt,
         model=ModelRequest(name=model),
-        canvas=Canvas(width=width, height=height),
+        canvas=canvas or Canvas(),
         sampling=Sampling(sampler=sampler, steps=steps, seed=seed, count=count),
         guidance=GuidanceRequest(weight=guidance, negative=negative),
     )
@@ -49,9 +48,9 @@ def paint_to_files(request: ImageRequest, out: Path | None, *, overwrite: bool) 
     request = resolve(model, request)
     paths = output_paths(out, request)
     check_writable(paths, overwrite=overwrite)
-    for prompt in (request.prompt, request.guidance.negative):
+    for name, prompt in (("prompt", request.prompt), ("negative prompt", request.guidance.negative)):
         if left_out := model.text.cut(prompt):
-            print(f"latentbrush: the prompt is too long; left out: {left_out!r}", file=sys.stderr)
+            print(f"latentbrush: the {name} is too long; left out: {left_out!r}", file=sys.stderr)
     with steps_bar(request) as on_step:
         for image, path in zip(stream(model, request, on_step), paths, strict=True):
             save_picture(image.image, path, image.request, index=image.index)

@@ -100,23 +100,31 @@ def read_scheduler(fields: Fields, name: str, sampler: str | None = None) -> Sch
                 f"choose a sampler (--sampler {'|'.join(SAMPLERS)}) to use its schedule without it"
             )
         _check_supported(fields, row)
-    elif row is None and not (fields.has("trained_betas") or _has_betas(fields)):
-        raise UserError(
-            f"{fields.path}: {name} states no beta_start, beta_end and beta_schedule, so its schedule "
-            "is unknown here; use a model with a discrete noise schedule"
-        )
-    chosen = row.sampler if row is not None and sampler is None else cast(str, sampler)
-    find_sampler(chosen)
+        chosen = row.sampler
+    else:
+        find_sampler(sampler)
+        if row is None and not (fields.has("trained_betas") or _has_betas(fields)):
+            raise UserError(
+                f"{fields.path}: {name} states no beta_start, beta_end and beta_schedule, so its schedule "
+                "is unknown here; use a model with a discrete noise schedule"
+            )
+        chosen = sampler
+    # Naming the folder's own sampler must not change its options.
+    result = _read(fields, chosen, row.options if row is not None and row.sampler == chosen else ())
+    if sampler is None:
+        fields.done()
+    return result
+
+
+def _read(fields: Fields, sampler: str, own: tuple[str, ...]) -> Scheduler:
+    """What any class states, and the options of its `own`; a UserError of a value names the file, too."""
     try:
-        options = _options(fields, row.options if row is not None and sampler is None else ())
-        result = Scheduler(_schedule(fields), _prediction(fields), chosen, options)
+        options = _options(fields, own)
+        result = Scheduler(_schedule(fields), _prediction(fields), sampler, options)
         PlanConfig(**options)
     except UserError as error:
         message = str(error)
-        prefixed = message if str(fields.path) in message else f"{fields.path}: {message}"
-        raise UserError(prefixed) from None
-    if sampler is None:
-        fields.done()
+        raise UserError(message if str(fields.path) in message else f"{fields.path}: {message}") from None
     return result
 
 

@@ -54,14 +54,13 @@ def test_every_byte_has_a_token_of_its_own(tokenizer: Tokenizer) -> None:
             assert tokenizer.eos_id not in ids, repr(character)
 
 
-def test_training_is_the_same_in_every_process(tokenizer: Tokenizer) -> None:
+def test_training_is_the_same_in_another_process(tokenizer: Tokenizer) -> None:
     code = (
         "import sys; from latentbrush.conditioning import train_tokenizer\n"
         f"t = train_tokenizer({TEXTS[::-1]!r}, 560, 8); sys.stdout.write(repr((t.vocab, t.merges)))"
     )
-    for _ in range(2):
-        run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-        assert run.stdout == repr((tokenizer.vocab, tokenizer.merges))
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout == repr((tokenizer.vocab, tokenizer.merges))
 
 
 def test_prompts_are_padded_and_cut_with_the_end_kept(tokenizer: Tokenizer) -> None:

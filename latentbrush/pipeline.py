@@ -22,6 +22,7 @@ from latentbrush.diffusion import (
 )
 from latentbrush.errors import UserError
 from latentbrush.model import LatentDiffusion
+from latentbrush.nn import Condition
 from latentbrush.request import Canvas, GuidanceRequest, ImageRequest
 
 __all__ = ["GeneratedImage", "generate", "paint", "resolve", "stream", "to_image"]
@@ -51,10 +52,16 @@ def stream(model: LatentDiffusion, request: ImageRequest, on_step: OnStep | None
     request = resolve(model, request)
     assert request.sampling.seed is not None
     seeds = picture_seeds(request.sampling.seed, request.sampling.count)
-    size = request.sampling.batch_size
-    for start in range(0, len(seeds), size):
-        batch = seeds[start : start + size]
-        pixels = paint(model, [request.prompt] * len(batch), batch, request, on_step or keep)
+    at_once = request.sampling.batch_size
+    for start in range(0, len(seeds), at_once):
+        batch = seeds[start : start + at_once]
+        try:
+            pixels = paint(model, [request.prompt] * len(batch), batch, request, on_step or keep)
+        except (MemoryError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and not _is_out_of_memory(error):
+                raise
+            size = f"{request.canvas.width}x{request.canvas.height}"
+            raise UserError(f"not enough memory for {len(batch)} at once of {size}; choose fewer or smaller") from error
         for i, (seed, picture) in enumerate(zip(batch, pixels, strict=True), start):
             yield GeneratedImage(to_image(picture), seed, i, request)
 
@@ -74,10 +81,10 @@ def paint(
     canvas, sampling, guidance = request.canvas, request.sampling, request.guidance
     if not (canvas.width and canvas.height and sampling.steps and sampling.sampler) or guidance.weight is None:
         raise ValueError("paint needs a resolved request; call resolve(model, request) first")
-    condition = model.text(prompts)
+    condition = _encode(model, prompts)
     methods = []
     if guidance.weight != 1:
-        methods = [ClassifierFree(model.text([guidance.negative] * len(seeds)), guidance.weight)]
+        methods = [ClassifierFree(_encode(model, [guidance.negative] * len(seeds)), guidance.weight)]
     plan = make_plan(sampling.sampler, model.schedule, sampling.steps, model.plan_config(sampling.sampler))
     noise = PictureNoise(seeds, model.latent_shape(canvas.width, canvas.height), model.dtype, model.device)
     x = noise() * plan.start_scale
@@ -89,6 +96,18 @@ def paint(
             f"the picture is not finite at guidance {guidance.weight:g}; choose less guidance or more steps"
         )
     return pixels
+
+
+def _encode(model: LatentDiffusion, prompts: Sequence[str]) -> Condition:
+    """Each distinct prompt is encoded once, so that a picture's words do not depend on its company either."""
+    distinct = list(dict.fromkeys(prompts))
+    context = model.text(distinct).context
+    return Condition(context=context[[distinct.index(prompt) for prompt in prompts]])
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    """torch has a type of its own for GPUs; on the CPU only the text says so."""
+    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
 
 
 def resolve(model: LatentDiffusion, request: ImageRequest) -> ImageRequest:

@@ -207,8 +207,8 @@ def test_a_folder_without_permission_is_refused(
 def test_a_full_disk_is_one_line_and_leaves_no_half_picture(
     refused: Callable[..., str], model_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(self: Image.Image, file: Any, **_: Any) -> None:
-        file.write(b"half a picture")
+    def full(self: Image.Image, file: Path, **_: Any) -> None:
+        file.write_bytes(b"half a picture")
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Image.Image, "save", full)

@@ -198,14 +198,16 @@ def test_our_folders_paint_the_same_in_diffusers(
     pipeline.set_progress_bar_config(disable=True)
     assert {part.dtype for part in (pipeline.unet, pipeline.vae, pipeline.text_encoder)} == {torch.float32}
     request = wanted(5, 3.0, "a blue dog", 32, 32, count=2)
-    found = ours(load(tmp_path / "ours"), request)
+    again = load(tmp_path / "ours")
+    assert (again.prediction, again.sampler) == (model.prediction, model.sampler)
+    found = ours(again, request)
     compare(found, theirs(pipeline, request), SINGLE)
     if dtype == torch.float32:  # the folder is the model; halves are rounded
         assert np.array_equal(found[1], ours(model, request)[1])
     # Without any argument but prompt and seed, sizes are alike, too.
     unsaid = ImageRequest(prompt=PROMPT, sampling=Sampling(seed=4, steps=50), guidance=GuidanceRequest(weight=7.5))
     [alone] = pipeline(PROMPT, generator=torch.Generator("cpu").manual_seed(4)).images
-    [mine] = ours(load(tmp_path / "ours"), unsaid)[1]
+    [mine] = ours(again, unsaid)[1]
     assert int(np.abs(np.asarray(alone).astype(int) - mine).max()) <= PIXELS
 
 

@@ -14,7 +14,7 @@ from latentbrush.model import LatentDiffusion
 
 STEPS = 3
 # What the networks' kernels round differently for other batch shapes (DESIGN, Invariants). Measured on the
-# tiny model: up to LATENTS_SEEN in latents, and no pixel.
+# tiny model, whose latents reach 17: 5e-6 without guidance, 4e-5 and one step of a pixel with 7.5.
 LATENTS = 1e-4
 PIXELS = 1
 

@@ -31,6 +31,7 @@ class Line:
         self.network = nn.Linear(2, 1)
         self.bad, self.spoil = bad, spoil
         self.finished = False
+        self.data = "points on a line"
 
     @property
     def module(self) -> nn.Module:
@@ -49,6 +50,9 @@ class Line:
 
     def samples(self) -> Image.Image:
         return Image.new("RGB", (1, 1))
+
+    def fingerprint(self) -> str:
+        return self.data
 
     def finish(self, directory: Path) -> None:
         self.finished = True
@@ -112,7 +116,7 @@ def test_twenty_non_finite_steps_in_a_row_end_the_run_with_its_state_intact(tmp_
         seen.append(stage.weights())
         skipped.append(progress.skipped)
 
-    with pytest.raises(UserError, match=r"20 non-finite steps in a row at step 27; begin a new run with a lower optimiser\.lr"):
+    with pytest.raises(UserError, match=r"20 non-finite steps in a row at step 27; .* lower optimiser\.lr"):
         train(stage, plan, Run(tmp_path, plan, resume=False), on_step)
     assert len(seen) == 26
     assert skipped == [0] * 7 + list(range(1, 20))
@@ -132,6 +136,16 @@ def test_nineteen_in_a_row_do_not_end_it(tmp_path: Path) -> None:
     stage = Line([*range(1, 20), *range(21, 40)])
     run_line(stage, recipe(steps=42), tmp_path)
     assert stage.finished
+
+
+def test_resuming_on_other_data_is_refused(tmp_path: Path) -> None:
+    plan = recipe(steps=2)
+    run_line(Line(), plan, tmp_path)
+    stage = Line()
+    stage.data = "points on a circle"
+    with pytest.raises(UserError, match="have changed since its checkpoint"):
+        run_line(stage, plan, tmp_path, resume=True)
+    assert not stage.finished
 
 
 def test_the_finished_model_is_the_average_and_the_weights_come_back(tmp_path: Path) -> None:

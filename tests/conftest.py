@@ -83,6 +83,25 @@ def loopback(no_network: NetworkGuard) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
+def debian_emoji() -> None:
+    """Skip where the packages are missing; fail in CI, where a skipped test would hide that they are."""
+    from latentbrush.data.emoji.draw import FONT
+    from latentbrush.data.emoji.source import CLDR_DIRECTORY, EMOJI_TEST
+
+    packages = {
+        FONT: "fonts-noto-color-emoji",
+        EMOJI_TEST: "unicode-data",
+        CLDR_DIRECTORY / "annotations" / "ko.xml": "unicode-cldr-core",
+    }
+    missing = sorted(package for path, package in packages.items() if not path.exists())
+    if missing:
+        message = f"install Debian's packages {', '.join(missing)}"
+        if os.environ.get("CI") == "true":
+            pytest.fail(message)
+        pytest.skip(message)
+
+
+@pytest.fixture(scope="session")
 def make_model() -> MakeModel:
     """Builds our own tiny model: pictures 32 x 32, f = 4, random weights, the same at every call.
 

@@ -14,8 +14,6 @@ import pytest
 import yaml
 
 from latentbrush.data import emoji
-from latentbrush.data.emoji import source
-from latentbrush.data.emoji.draw import FONT
 from latentbrush.data.folder import ImageFolder
 
 ROOT = Path(__file__).parents[2]
@@ -144,14 +142,6 @@ def test_training_on_an_absent_world_is_one_line(run: Callable[..., Any], tmp_pa
     assert "world is not a folder" in outcome.err
     # Having changed nothing else, the same command must work once the world is there.
     assert not (tmp_path / "run").exists()
-
-
-@pytest.fixture
-def debian_emoji() -> None:
-    """As in tests/data: skip where the packages are missing, but fail in CI."""
-    missing = [str(path) for path in (FONT, source.EMOJI_TEST, source.CLDR_DIRECTORY) if not path.exists()]
-    if missing:
-        (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(f"missing: {', '.join(missing)}")
 
 
 @pytest.mark.emoji

@@ -68,7 +68,8 @@ def test_schedules_and_samplers_come_back(sampler: str, model: LatentDiffusion, 
         used = {"ddim": ("set_alpha_to_one",), "euler": ("final_sigmas_type",)}
         for key in ("spacing", *used.get(sampler, ("solver_order", "final_sigmas_type"))):
             assert getattr(again.plan_config(), key) == getattr(other.plan_config(), key)
-        assert again.defaults == ModelDefaults(steps=50, guidance=7.5, width=16, height=16)
+        steps = min(50, schedule.num_train_timesteps)
+        assert again.defaults == ModelDefaults(steps=steps, guidance=7.5, width=16, height=16)
 
 
 def test_without_our_file_the_defaults_are_the_pipelines(folder: Path) -> None:

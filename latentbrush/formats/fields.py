@@ -103,6 +103,17 @@ class Fields:
         """Fields that change nothing of what is computed here."""
         self._known.update(keys)
 
+    def section(self, key: str) -> Fields:
+        """The fields of an object within; it has none where the file does not state it."""
+        value = self.raw(key)
+        if not (value is None or isinstance(value, dict)):
+            raise self.wrong(key, value, "an object of fields")
+        return Fields(Path(f"{self.path}: {key}"), value or {})
+
+    def stated(self) -> tuple[str, ...]:
+        """The names of all fields in the file."""
+        return tuple(self._content)
+
     def done(self) -> None:
         """UserError for the first field that nobody accounted for and that says something."""
         for key, value in self._content.items():

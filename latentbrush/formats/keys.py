@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-__all__ = ["AUTOENCODER", "CLIP_TEXT", "UNET", "Names"]
+__all__ = ["AUTOENCODER", "CLIP", "CLIP_TEXT", "CLIP_VISION", "UNET", "Names"]
 
 Rule = tuple[str, str]
 
@@ -74,4 +74,14 @@ CLIP_TEXT = Names(
     (("layers", "encoder.layers"),),
     prefix="text_model.",
     ignored=frozenset({"embeddings.position_ids"}),
+)
+
+# The misspelling is transformers' own, from its first version on.
+_VISION: tuple[Rule, ...] = (("layers", "encoder.layers"), ("pre_layernorm", "pre_layrnorm"))
+
+CLIP_VISION = Names(_VISION, prefix="vision_model.", ignored=frozenset({"embeddings.position_ids"}))
+
+CLIP = Names(
+    _VISION,
+    ignored=frozenset({"text_model.embeddings.position_ids", "vision_model.embeddings.position_ids"}),
 )

@@ -2,14 +2,20 @@
 
 from latentbrush.nn.autoencoder import AutoencoderConfig, AutoencoderKL, Posterior
 from latentbrush.nn.clip import CLIPTextConfig, CLIPTextModel
+from latentbrush.nn.clip_model import CLIPConfig, CLIPModel
+from latentbrush.nn.clip_vision import CLIPVisionConfig, CLIPVisionModel
 from latentbrush.nn.condition import Condition
 from latentbrush.nn.unet import UNet, UNetConfig
 
 __all__ = [
     "AutoencoderConfig",
     "AutoencoderKL",
+    "CLIPConfig",
+    "CLIPModel",
     "CLIPTextConfig",
     "CLIPTextModel",
+    "CLIPVisionConfig",
+    "CLIPVisionModel",
     "Condition",
     "Posterior",
     "UNet",

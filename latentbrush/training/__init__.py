@@ -6,13 +6,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 from latentbrush.training.autoencoder import AutoencoderStage
+from latentbrush.training.contrastive import ContrastiveStage
 from latentbrush.training.loop import Stage, TrainingProgress, train
-from latentbrush.training.recipe import AutoencoderRecipe, TextToImageRecipe, load_recipe
+from latentbrush.training.recipe import AnyRecipe, AutoencoderRecipe, ContrastiveRecipe, TextToImageRecipe, load_recipe
 from latentbrush.training.run import Run
 from latentbrush.training.text_to_image import TextToImageStage
 
 __all__ = [
+    "AnyRecipe",
     "AutoencoderRecipe",
+    "ContrastiveRecipe",
     "Run",
     "Stage",
     "TextToImageRecipe",
@@ -24,7 +27,7 @@ __all__ = [
 
 
 def run_recipe(
-    recipe: AutoencoderRecipe | TextToImageRecipe,
+    recipe: AnyRecipe,
     directory: Path,
     *,
     resume: bool = False,
@@ -35,6 +38,10 @@ def run_recipe(
     train(stage_of(recipe), recipe, run, on_step)
 
 
-def stage_of(recipe: AutoencoderRecipe | TextToImageRecipe) -> Stage:
+def stage_of(recipe: AnyRecipe) -> Stage:
     """What trains the recipe's part; loads its data."""
-    return AutoencoderStage(recipe) if isinstance(recipe, AutoencoderRecipe) else TextToImageStage(recipe)
+    if isinstance(recipe, AutoencoderRecipe):
+        return AutoencoderStage(recipe)
+    if isinstance(recipe, ContrastiveRecipe):
+        return ContrastiveStage(recipe)
+    return TextToImageStage(recipe)

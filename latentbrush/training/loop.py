@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from latentbrush.errors import UserError
 from latentbrush.training.draws import torch_seed
 from latentbrush.training.ema import EMA
-from latentbrush.training.recipe import AutoencoderRecipe, OptimiserRecipe, TextToImageRecipe
+from latentbrush.training.recipe import AnyRecipe, OptimiserRecipe
 from latentbrush.training.run import Run
 
 __all__ = ["Stage", "TrainingProgress", "learning_rate", "train"]
@@ -75,7 +75,7 @@ def learning_rate(optimiser: OptimiserRecipe, step: int, steps: int) -> float:
 
 def train(
     stage: Stage,
-    recipe: AutoencoderRecipe | TextToImageRecipe,
+    recipe: AnyRecipe,
     run: Run,
     on_step: Callable[[TrainingProgress], None] | None = None,
 ) -> None:

@@ -13,9 +13,18 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from latentbrush.data.emoji import CaptionMix
 from latentbrush.diffusion import Prediction, Schedule, Weighting
 from latentbrush.errors import UserError, one_line
-from latentbrush.nn import AutoencoderConfig, CLIPTextConfig, UNetConfig
+from latentbrush.nn import AutoencoderConfig, CLIPTextConfig, CLIPVisionConfig, UNetConfig
 
-__all__ = ["AutoencoderRecipe", "DataRecipe", "OptimiserRecipe", "TextToImageRecipe", "load_recipe"]
+__all__ = [
+    "AnyRecipe",
+    "AutoencoderRecipe",
+    "ContrastiveRecipe",
+    "DataRecipe",
+    "OptimiserRecipe",
+    "TextToImageRecipe",
+    "TokenizerRecipe",
+    "load_recipe",
+]
 
 
 def _known_fields(config: type) -> BeforeValidator:
@@ -96,6 +105,38 @@ class TokenizerRecipe(_Strict):
     max_length: Annotated[int, Field(ge=4)] = 32
 
 
+class ContrastiveRecipe(_Stage):
+    """CLIP: a text and an image tower that learn which caption belongs to which picture."""
+
+    stage: Literal["contrastive"]
+    tokenizer: TokenizerRecipe = TokenizerRecipe()
+    text: Annotated[CLIPTextConfig, _known_fields(CLIPTextConfig)]
+    vision: Annotated[CLIPVisionConfig, _known_fields(CLIPVisionConfig)]
+    projection: int = Field(128, ge=1)
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> ContrastiveRecipe:
+        """What would otherwise fail in the first step."""
+        if self.vision.image_size != self.data.size:
+            raise ValueError(f"vision.image_size {self.vision.image_size} is not data.size {self.data.size}")
+        if self.vision.channels != 3:
+            raise ValueError(f"vision.channels {self.vision.channels}; pictures have 3")
+        if self.batch < 2:
+            raise ValueError("batch 1 leaves no other picture to tell apart; take at least 2")
+        check_vocabulary(self.text, self.tokenizer)
+        return self
+
+
+def check_vocabulary(text: CLIPTextConfig, tokenizer: TokenizerRecipe) -> None:
+    """ValueError unless the text tower has a row for every token and a place for every position."""
+    for held, wanted, names in (
+        (text.vocab_size, tokenizer.vocab_size, "text.vocab_size {} is below tokenizer.vocab_size {}"),
+        (text.max_positions, tokenizer.max_length, "text.max_positions {} is below tokenizer.max_length {}"),
+    ):
+        if held < wanted:
+            raise ValueError(names.format(held, wanted))
+
+
 class DefaultsRecipe(_Strict):
     """What the finished model paints with unless told otherwise."""
 
@@ -104,10 +145,15 @@ class DefaultsRecipe(_Strict):
 
 
 class TextToImageRecipe(_Stage):
-    """A latent diffusion model on a finished first stage, its text tower trained jointly."""
+    """A latent diffusion model on a finished first stage, its text tower trained jointly.
+
+    `text_from`: the finished model of a contrastive run, whose text tower and tokeniser are taken to start
+    from; None trains both from nothing.
+    """
 
     stage: Literal["text-to-image"]
     first_stage: Path
+    text_from: Path | None = None
     tokenizer: TokenizerRecipe = TokenizerRecipe()
     text: Annotated[CLIPTextConfig, _known_fields(CLIPTextConfig)]
     text_lr_scale: float = Field(1.0, ge=0.0)
@@ -131,8 +177,10 @@ class TextToImageRecipe(_Stage):
         return self
 
 
-STAGES: Mapping[str, type[AutoencoderRecipe] | type[TextToImageRecipe]] = {
+AnyRecipe = AutoencoderRecipe | ContrastiveRecipe | TextToImageRecipe
+STAGES: Mapping[str, type[AutoencoderRecipe] | type[ContrastiveRecipe] | type[TextToImageRecipe]] = {
     "autoencoder": AutoencoderRecipe,
+    "contrastive": ContrastiveRecipe,
     "text-to-image": TextToImageRecipe,
 }
 
@@ -141,7 +189,7 @@ STAGES: Mapping[str, type[AutoencoderRecipe] | type[TextToImageRecipe]] = {
 _NOT_YAML = (yaml.YAMLError, ValueError, RecursionError)
 
 
-def load_recipe(path: Path, overrides: Sequence[str] = ()) -> AutoencoderRecipe | TextToImageRecipe:
+def load_recipe(path: Path, overrides: Sequence[str] = ()) -> AnyRecipe:
     """Read a recipe; each override is "a.b=c", c being YAML. UserError naming the file, the key and the limit."""
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from latentbrush.conditioning import TextConditioner, Tokenizer, train_tokenizer
+from latentbrush.conditioning import TextConditioner
 from latentbrush.data.emoji import EmojiRecord, caption, family_weights
 from latentbrush.data.folder import ImageFolder
 from latentbrush.data.pixels import to_signed
@@ -27,6 +27,7 @@ from latentbrush.training.draws import fingerprint, numpy_draws, torch_draws, to
 from latentbrush.training.grid import picture_grid
 from latentbrush.training.optimiser import decayed_groups
 from latentbrush.training.recipe import TextToImageRecipe
+from latentbrush.training.vocabulary import caption_tokenizer, pretrained_text
 
 __all__ = ["TextToImageStage"]
 
@@ -57,7 +58,7 @@ class TextToImageStage:
         self.model = LatentDiffusion(
             autoencoder=autoencoder,
             unet=UNet(recipe.unet),
-            text=TextConditioner(_tokenizer(self.records, recipe), CLIPTextModel(recipe.text)),
+            text=_text(self.records, recipe),
             schedule=recipe.schedule,
             prediction=recipe.prediction,
             sampler="ddim",
@@ -139,14 +140,14 @@ class TextToImageStage:
         save_model(self.model, directory, dtype=torch.float16, overwrite=True)
 
 
-def _tokenizer(records: list[EmojiRecord], recipe: TextToImageRecipe) -> Tokenizer:
-    """A vocabulary of the training captions, English and Korean."""
-    texts = [
-        text
-        for record in records
-        for text in (record.name, *record.keywords, record.name_ko or "", *record.keywords_ko)
-    ]
-    return train_tokenizer(texts, recipe.tokenizer.vocab_size, recipe.tokenizer.max_length)
+def _text(records: list[EmojiRecord], recipe: TextToImageRecipe) -> TextConditioner:
+    """The text tower as the recipe describes it: new, or with what a contrastive run has taught it."""
+    encoder = CLIPTextModel(recipe.text)
+    if recipe.text_from is None:
+        return TextConditioner(caption_tokenizer(records, recipe.tokenizer), encoder)
+    tokenizer, trained = pretrained_text(recipe.text_from, recipe.text, recipe.tokenizer)
+    encoder.load_state_dict(trained)
+    return TextConditioner(tokenizer, encoder)
 
 
 @torch.inference_mode()

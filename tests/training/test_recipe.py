@@ -73,7 +73,7 @@ def test_both_stages_are_read(tmp_path: Path) -> None:
         ("data.size=9", ["data.size", "9", "factor 2"]),
         ("data=3", ["data", "3"]),
         ("data.captions.name=0.9", ["data.captions", "1.5"]),
-        ("stage=autoencoders", ["stage", "'autoencoders'", "autoencoder, text-to-image"]),
+        ("stage=autoencoders", ["stage", "'autoencoders'", "autoencoder, contrastive, text-to-image"]),
         ("stage=[autoencoder]", ["stage", "['autoencoder']"]),
     ],
 )
@@ -174,7 +174,7 @@ def parameters(*networks: torch.nn.Module) -> int:
 
 def test_the_repository_s_recipes_load_and_fit_together() -> None:
     recipes = {path.name: load_recipe(path) for path in sorted(RECIPES.glob("*.yaml"))}
-    assert set(recipes) == {"emoji-autoencoder.yaml", "emoji.yaml"}
+    assert set(recipes) == {"emoji-autoencoder.yaml", "emoji-clip.yaml", "emoji.yaml"}
     first, second = recipes["emoji-autoencoder.yaml"], recipes["emoji.yaml"]
     assert isinstance(first, AutoencoderRecipe)
     assert isinstance(second, TextToImageRecipe)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ def test_a_temperature_beyond_the_limit_comes_back(world: Path, tmp_path: Path) 
     assert float(stage.network.logit_scale.grad or 0.0) != 0.0
     torch.nn.init.constant_(stage.network.logit_scale, 7.0)
     stage.finish(tmp_path / "model")
-    assert float(load_clip(tmp_path / "model").network.logit_scale.exp()) == pytest.approx(100.0, rel=2e-3)  # halves
+    assert float(load_clip(tmp_path / "model").network.logit_scale.detach().exp()) == pytest.approx(100.0, rel=2e-3)
 
 
 def test_a_batch_counts_no_pair_of_one_caption_or_one_picture_as_negatives(
@@ -170,7 +171,8 @@ def test_the_emoji_recipe_fits_its_budget_and_that_of_text_to_image() -> None:
     recipe, paint = load_recipe(ROOT / "recipes" / "emoji-clip.yaml"), load_recipe(ROOT / "recipes" / "emoji.yaml")
     assert isinstance(recipe, ContrastiveRecipe)
     assert isinstance(paint, TextToImageRecipe)
-    assert (recipe.text, recipe.tokenizer, recipe.data) == (paint.text, paint.tokenizer, paint.data)
+    assert replace(recipe.text, dropout=paint.text.dropout) == paint.text
+    assert (recipe.tokenizer, recipe.data.size) == (paint.tokenizer, paint.data.size)
     from latentbrush.nn import CLIPConfig, CLIPModel
 
     with torch.device("meta"):

@@ -6,6 +6,8 @@ import math
 
 import typer
 
+from latentbrush.request import Canvas
+
 __all__ = ["number", "size", "whole"]
 
 
@@ -28,9 +30,10 @@ def number(text: str) -> float:
     return value
 
 
-def size(text: str) -> tuple[int, int]:
+def size(text: str) -> Canvas:
     """WxH in pixels."""
-    width, separator, height = text.lower().partition("x")
-    if not (separator and width.isdecimal() and height.isdecimal()):
-        raise typer.BadParameter(f"{text!r} is not a size; give WIDTHxHEIGHT in pixels, such as 32x32")
-    return int(width), int(height)
+    try:
+        width, height = (int(side) for side in text.lower().split("x"))
+        return Canvas(width=width, height=height)
+    except ValueError:  # pydantic's is one, too
+        raise typer.BadParameter(f"{text!r} is not a size; give WIDTHxHEIGHT in pixels, such as 32x32") from None

@@ -7,6 +7,9 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 WORKERS ?= 2
 
+# A run that was interrupted goes on.
+train = $(BIN)/latentbrush train recipes/$(1).yaml --run runs/$(1) $(if $(wildcard runs/$(1)/recipe.yaml),--resume)
+
 .PHONY: demo test test-slow lint models clean
 
 demo: $(VENV)/.installed
@@ -15,7 +18,7 @@ demo: $(VENV)/.installed
 # The stamps are made last, so that an interrupted installation is taken up again.
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(PIP) torch==2.13.0
+	$(PIP) torch
 	$(PIP) --editable .
 	touch $@
 
@@ -38,8 +41,8 @@ test-slow: $(VENV)/.tested
 # About an hour and a half on two cores. runs/emoji/model is the folder that ships as latentbrush/models/emoji.
 models: $(VENV)/.installed
 	test -d data/emoji || $(BIN)/latentbrush data emoji data/emoji
-	$(BIN)/latentbrush train recipes/emoji-autoencoder.yaml --run runs/emoji-autoencoder
-	$(BIN)/latentbrush train recipes/emoji.yaml --run runs/emoji
+	$(call train,emoji-autoencoder)
+	$(call train,emoji)
 
 clean:
 	rm -rf $(VENV) build dist *.egg-info out

@@ -1,6 +1,6 @@
 """Paint the README's pictures with the shipped model: every prompt with seeds 0 to 5, none left out.
 
-    python docs/gallery.py --out out/gallery
+python docs/gallery.py --out out/gallery
 """
 
 from __future__ import annotations

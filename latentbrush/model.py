@@ -56,8 +56,9 @@ class LatentDiffusion:
 
     `schedule`: None for Stable Diffusion's. `prediction`: what the UNet's output means. `sampler`: the one
     used unless a request names another; `plan_options`: fields of `PlanConfig` that hold for every sampler,
-    the others keep that sampler's own defaults. `defaults`: None for 50 steps, guidance 7.5 and the size
-    that the UNet was trained at. UserError, with the numbers, where parts do not fit together.
+    the others keep that sampler's own defaults. `defaults`: None for 50 steps (or all there are), guidance
+    7.5 and the size that the UNet was trained at. UserError, with the numbers, where parts do not fit
+    together.
     """
 
     def __init__(
@@ -82,9 +83,19 @@ class LatentDiffusion:
         self.sampler = sampler
         self.plan_options = dict(STABLE_DIFFUSION_PLAN if plan_options is None else plan_options)
         self.plan_config()
-        side = unet.config.sample_size * self.factor
-        self.defaults = ModelDefaults(width=side, height=side) if defaults is None else defaults
+        self.defaults = self._published_defaults() if defaults is None else defaults
         self.latent_shape(self.defaults.width, self.defaults.height)
+        if self.defaults.steps > self.schedule.num_train_timesteps:
+            raise UserError(
+                f"the model's default steps are {self.defaults.steps}, but it was trained with "
+                f"{self.schedule.num_train_timesteps}; correct latentbrush.json"
+            )
+
+    def _published_defaults(self) -> ModelDefaults:
+        """Those of StableDiffusionPipeline, as far as the schedule has so many steps."""
+        side = self.unet.config.sample_size * self.factor
+        steps = min(ModelDefaults.steps, self.schedule.num_train_timesteps)
+        return ModelDefaults(steps=steps, width=side, height=side)
 
     def _check_widths(self) -> None:
         latent, unet = self.autoencoder.config.latent_channels, self.unet.config

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from latentbrush.data.pixels import to_bytes
 from latentbrush.diffusion import (
     ClassifierFree,
     OnStep,
@@ -24,7 +25,7 @@ from latentbrush.diffusion import (
 from latentbrush.errors import UserError
 from latentbrush.formats import as_rgb, cover
 from latentbrush.model import LatentDiffusion
-from latentbrush.nn import Posterior
+from latentbrush.nn import Condition, Posterior
 from latentbrush.request import Canvas, GuidanceRequest, ImageRequest
 
 __all__ = ["GeneratedImage", "Images", "generate", "paint", "plan_of", "resolve", "stream", "to_image", "to_pixels"]
@@ -68,16 +69,28 @@ def stream(
     seeds = picture_seeds(request.sampling.seed, request.sampling.count)
     picture, steps = _guide(request, images or {}), len(plan_of(model, request).steps)
     guide = None if picture is None or not steps else _encoded(model, picture)
-    size = request.sampling.batch_size
-    for start in range(0, len(seeds), size):
-        batch = seeds[start : start + size]
+    at_once = request.sampling.batch_size
+    for start in range(0, len(seeds), at_once):
+        batch = seeds[start : start + at_once]
         if picture is not None and not steps:
             painted = [picture.copy() for _ in batch]
         else:
-            pixels = paint(model, [request.prompt] * len(batch), batch, request, on_step or keep, guide)
-            painted = [to_image(one) for one in pixels]
+            painted = [to_image(pixels) for pixels in _paint_batch(model, batch, request, on_step or keep, guide)]
         for i, (seed, image) in enumerate(zip(batch, painted, strict=True), start):
             yield GeneratedImage(image, seed, i, request, steps)
+
+
+def _paint_batch(
+    model: LatentDiffusion, seeds: Sequence[int], request: ImageRequest, on_step: OnStep, guide: Posterior | None
+) -> Tensor:
+    """`paint` for one prompt; too little memory is the user's to mend."""
+    try:
+        return paint(model, [request.prompt] * len(seeds), seeds, request, on_step, guide)
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not _is_out_of_memory(error):
+            raise
+        size = f"{request.canvas.width}x{request.canvas.height}"
+        raise UserError(f"not enough memory for {len(seeds)} at once of {size}; choose fewer or smaller") from error
 
 
 @torch.inference_mode()
@@ -96,17 +109,34 @@ def paint(
     canvas, sampling, guidance = request.canvas, request.sampling, request.guidance
     if not (canvas.width and canvas.height and sampling.sampler) or guidance.weight is None:
         raise ValueError("paint needs a resolved request; call resolve(model, request) first")
-    condition = model.text(prompts)
+    condition = _encode(model, prompts)
     methods = []
     if guidance.weight != 1:
-        methods = [ClassifierFree(model.text([guidance.negative] * len(seeds)), guidance.weight)]
+        methods = [ClassifierFree(_encode(model, [guidance.negative] * len(seeds)), guidance.weight)]
     plan = plan_of(model, request)
     noise = PictureNoise(seeds, model.latent_shape(canvas.width, canvas.height), model.dtype, model.device)
     latents = None if guide is None else guide.at(noise())  # drawn first, as diffusers' pipeline does
     x = plan.start(noise(), latents)
     run = find_sampler(sampling.sampler).run
     x = run(model.denoiser(condition, methods), x, plan.steps, noise, on_step, **plan.options)
-    return model.autoencoder.decode(x)
+    pixels = model.autoencoder.decode(x)
+    if not bool(pixels.isfinite().all()):
+        raise UserError(
+            f"the picture is not finite at guidance {guidance.weight:g}; choose less guidance or more steps"
+        )
+    return pixels
+
+
+def _encode(model: LatentDiffusion, prompts: Sequence[str]) -> Condition:
+    """Each distinct prompt is encoded once, so that a picture's words do not depend on its company either."""
+    distinct = list(dict.fromkeys(prompts))
+    context = model.text(distinct).context
+    return Condition(context=context[[distinct.index(prompt) for prompt in prompts]])
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    """torch has a type of its own for GPUs; on the CPU only the text says so."""
+    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
 
 
 def plan_of(model: LatentDiffusion, request: ImageRequest) -> Plan:
@@ -146,35 +176,34 @@ def _encoded(model: LatentDiffusion, picture: Image.Image) -> Posterior:
 def resolve(model: LatentDiffusion, request: ImageRequest) -> ImageRequest:
     """The request with every None filled in: from the model's defaults, and a random seed.
 
-    UserError where the model cannot serve it: a size that f does not divide.
+    UserError where the model cannot serve it: a size that f does not divide, an unknown sampler, more steps
+    than it was trained with, seeds that run out.
     """
     defaults, sampling = model.defaults, request.sampling
     width, height = request.canvas.width or defaults.width, request.canvas.height or defaults.height
-    model.latent_shape(width, height)  # refuses a size that f does not divide
     seed = secrets.randbelow(2**32) if sampling.seed is None else sampling.seed
     weight = request.guidance.weight
-    return request.model_copy(
+    sampler = model.sampler if sampling.sampler is None else sampling.sampler
+    steps = defaults.steps if sampling.steps is None else sampling.steps
+    # Asked now, so that nothing is refused when half the work is done.
+    model.latent_shape(width, height)
+    picture_seeds(seed, sampling.count)
+    resolved = request.model_copy(
         update={
             "canvas": Canvas(width=width, height=height),
-            "sampling": sampling.model_copy(
-                update={
-                    "sampler": model.sampler if sampling.sampler is None else sampling.sampler,
-                    "steps": defaults.steps if sampling.steps is None else sampling.steps,
-                    "seed": seed,
-                }
-            ),
+            "sampling": sampling.model_copy(update={"sampler": sampler, "steps": steps, "seed": seed}),
             "guidance": GuidanceRequest(
                 weight=defaults.guidance if weight is None else weight, negative=request.guidance.negative
             ),
         }
     )
+    plan_of(model, resolved)
+    return resolved
 
 
 def to_image(pixels: Tensor) -> Image.Image:
-    """(3, H, W) in [-1, 1] -> an RGB picture, by the rounding of diffusers' pipelines."""
-    unit = (pixels.float() / 2 + 0.5).clamp(0, 1)
-    values = (unit * 255).round().to(torch.uint8)
-    return Image.fromarray(values.permute(1, 2, 0).contiguous().cpu().numpy())
+    """(3, H, W) in [-1, 1] -> an RGB picture."""
+    return Image.fromarray(to_bytes(pixels).permute(1, 2, 0).contiguous().cpu().numpy())
 
 
 def to_pixels(image: Image.Image) -> Tensor:

@@ -20,6 +20,17 @@ def _finite(value: float) -> float:
     return value
 
 
+def _unicode(value: str) -> str:
+    try:
+        value.encode()
+    except UnicodeEncodeError:  # bytes of a command line that are no UTF-8 arrive as lone surrogates
+        raise ValueError("the text is not valid Unicode; write it in UTF-8") from None
+    return value
+
+
+Text = Annotated[str, AfterValidator(_unicode)]
+
+
 class _Block(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -27,7 +38,7 @@ class _Block(BaseModel):
 class ModelRequest(_Block):
     """Which model paints: the name of a shipped one, or its folder."""
 
-    name: str = "emoji"
+    name: Text = "emoji"
 
 
 class Canvas(_Block):
@@ -54,7 +65,7 @@ class GuidanceRequest(_Block):
     """Classifier-free guidance: u + weight * (c - u), u being the negative prompt's prediction."""
 
     weight: Annotated[float, AfterValidator(_finite)] | None = None
-    negative: str = ""
+    negative: Text = ""
 
 
 class Start(_Block):
@@ -78,7 +89,7 @@ class ImageRequest(_Block):
     """
 
     version: Literal[1] = 1
-    prompt: str
+    prompt: Text
     model: ModelRequest = ModelRequest()
     canvas: Canvas = Canvas()
     sampling: Sampling = Sampling()

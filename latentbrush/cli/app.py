@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Sequence
 
@@ -16,10 +17,12 @@ from latentbrush.errors import UserError, one_line
 
 __all__ = ["app", "main"]
 
+INTERRUPTED = 130
+"""128 + SIGINT, as shells report it."""
+
 app = typer.Typer(
     name="latentbrush",
     help="Train, sample and ship latent diffusion models.",
-    no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
@@ -32,8 +35,12 @@ app.add_typer(data_app, name="data")
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command and exit; every error a user can cause is one line on standard error."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    for output in (sys.stdout, sys.stderr):
+        if isinstance(output, io.TextIOWrapper):  # a prompt's letters must not fail where a terminal lacks them
+            output.reconfigure(errors="backslashreplace")
     try:
-        code = app(args=None if arguments is None else list(arguments), standalone_mode=False)
+        code = app(args=arguments or ["--help"], standalone_mode=False)
     except TyperException as error:
         _fail(error.format_message())
     except ValidationError as error:
@@ -43,8 +50,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except OSError as error:  # what no room foresaw: a full disk, a vanished mount
         _fail(f"{error.filename or 'a file'} could not be read or written: {error.strerror or error}")
     except (KeyboardInterrupt, typer.Abort):
+        code = INTERRUPTED
+    if code == INTERRUPTED:  # typer itself turns a command's KeyboardInterrupt into this code, without a word
         print("latentbrush: interrupted", file=sys.stderr)
-        sys.exit(130)
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -11,7 +11,7 @@ from latentbrush.cli.progress import count_bar
 
 __all__ = ["data_app"]
 
-data_app = typer.Typer(help="Build data sets.", no_args_is_help=True, rich_markup_mode=None)
+data_app = typer.Typer(help="Build data sets.", rich_markup_mode=None)
 
 
 @data_app.callback()

@@ -57,9 +57,9 @@ def paint_to_files(request: ImageRequest, options: PaintOptions, images: Images 
     plan = plan_of(model, request)
     paths = output_paths(options.out, request)
     check_writable(paths, overwrite=options.overwrite)
-    for prompt in (request.prompt, request.guidance.negative):
+    for name, prompt in (("prompt", request.prompt), ("negative prompt", request.guidance.negative)):
         if left_out := model.text.cut(prompt):
-            print(f"latentbrush: the prompt is too long; left out: {left_out!r}", file=sys.stderr)
+            print(f"latentbrush: the {name} is too long; left out: {left_out!r}", file=sys.stderr)
     batches = -(-request.sampling.count // request.sampling.batch_size)
     with steps_bar(plan.calls * batches) as on_step:
         for picture, path in zip(stream(model, request, on_step, images), paths, strict=True):

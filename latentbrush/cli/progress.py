@@ -1,7 +1,8 @@
-"""Progress bars on standard error; where that is no terminal, training prints a line now and then instead."""
+"""Progress bars on standard error; where that is no terminal, only training prints a line now and then."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -20,7 +21,7 @@ if TYPE_CHECKING:  # a watcher needs no torch to be defined
     from torch import Tensor
 
     from latentbrush.diffusion import Denoised, Level, OnStep
-    from latentbrush.training import Progress as TrainingProgress
+    from latentbrush.training import TrainingProgress
 
 __all__ = ["count_bar", "steps_bar", "training_bar"]
 
@@ -29,6 +30,7 @@ LINE_EVERY = 50
 
 
 def _bar(*columns: TextColumn) -> Progress:
+    console = Console(stderr=True)
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -36,7 +38,10 @@ def _bar(*columns: TextColumn) -> Progress:
         *columns,
         TimeElapsedColumn(),
         TimeRemainingColumn(),
-        console=Console(stderr=True),
+        console=console,
+        disable=not console.is_terminal,
+        # What goes to a file or a pipe is the result, not part of the display.
+        redirect_stdout=sys.stdout.isatty(),
     )
 
 

@@ -28,7 +28,7 @@ class PaintOptions:
     guidance: Annotated[float | None, typer.Option(parser=number, help="1 is none.")] = None
     seed: Annotated[int | None, typer.Option(parser=whole, help="Random, and printed, by default.")] = None
     count: Annotated[int, typer.Option(parser=whole, help="Pictures; picture i starts from seed + i.")] = 1
-    canvas: Annotated[Canvas | None, typer.Option("--size", parser=size, help="WxH in pixels.")] = None
+    canvas: Annotated[Canvas | None, typer.Option("--size", parser=size, metavar="WxH", help="In pixels.")] = None
     out: Annotated[Path | None, typer.Option(help="A PNG file or a folder; out/ by default.")] = None
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing pictures.")] = False
 

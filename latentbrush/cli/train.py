@@ -23,7 +23,7 @@ def train(
     """Train what RECIPE says."""
     from latentbrush.training import load_recipe, run_recipe
 
-    plan = load_recipe(recipe, overrides or [])
-    with training_bar(plan.steps) as on_step:
-        run_recipe(plan, run, resume=resume, on_step=on_step)
+    loaded = load_recipe(recipe, overrides or [])
+    with training_bar(loaded.steps) as on_step:
+        run_recipe(loaded, run, resume=resume, on_step=on_step)
     print(f"the finished model is in {run / 'model'}")

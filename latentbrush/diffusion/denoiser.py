@@ -75,15 +75,15 @@ class Denoiser:
         """What an output `raw` for x at `level` means.
 
         x0 and eps come each from its own formula, for one computed from the other loses all digits where
-        alpha or sigma is small. Raises `ValueError` where the output does not determine them: eps says
+        alpha or sigma is small. Raises `UserError` where the output does not determine them: eps says
         nothing of x0 at alpha = 0, x0 nothing of eps at sigma = 0.
         """
         a, s = level.alpha, level.sigma
         if self.prediction == "epsilon":
-            _refuse_zero(a, "an epsilon prediction does not determine x0 at alpha = 0; train v_prediction")
+            _refuse_zero(a, "an epsilon prediction says nothing of x0 at alpha = 0; choose another sampler or spacing")
             x0, eps = (x - s * raw) / a, raw
         elif self.prediction == "sample":
-            _refuse_zero(s, "a sample prediction does not determine eps at sigma = 0; x is clean there")
+            _refuse_zero(s, "a sample prediction says nothing of eps at sigma = 0; start at a noisier level")
             x0, eps = raw, (x - a * raw) / s
         else:
             r = level.norm
@@ -117,4 +117,4 @@ class Denoiser:
 
 def _refuse_zero(value: Scalar, message: str) -> None:
     if bool((value == 0).any()) if isinstance(value, Tensor) else value == 0:
-        raise ValueError(message)
+        raise UserError(message)

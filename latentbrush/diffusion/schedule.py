@@ -20,12 +20,16 @@ BetaSchedule = Literal["linear", "scaled_linear", "squaredcos_cap_v2"]
 'squaredcos_cap_v2' is the cosine schedule (Nichol & Dhariwal 2021, "Improved DDPM", eq. 17)."""
 
 
+MAX_TIMESTEPS = 100_000
+"""A hundred times the usual: what is beyond is a damaged file, and would only fill the memory."""
+
+
 @dataclass(frozen=True)
 class Schedule:
     """A discrete, variance-preserving schedule (DDPM, section 2). The defaults are Stable Diffusion's.
 
     `beta_start`, `beta_end`: 0 < beta_start <= beta_end < 1; the cosine schedule does not read them.
-    `num_train_timesteps`: T, at least 2.
+    `num_train_timesteps`: T, from 2 to 100,000.
     `rescale_zero_snr`: shift and scale the table so that the last level is pure noise (Lin et al. 2024,
     "Common Diffusion Noise Schedules and Sample Steps are Flawed", Algorithm 1).
     `trained_betas`: all T betas, each in (0, 1]; then the three fields that describe betas are not read.
@@ -41,8 +45,8 @@ class Schedule:
     trained_betas: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
-        if self.num_train_timesteps < 2:
-            raise UserError(f"num_train_timesteps is {self.num_train_timesteps}; a schedule needs at least 2")
+        if not 2 <= self.num_train_timesteps <= MAX_TIMESTEPS:
+            raise UserError(f"num_train_timesteps is {self.num_train_timesteps}; choose 2 to {MAX_TIMESTEPS}")
         if self.trained_betas is not None:
             if len(self.trained_betas) != self.num_train_timesteps:
                 raise UserError(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from latentbrush.data.pixels import to_signed
+
 __all__ = ["nearest_accuracy"]
 
 
@@ -18,7 +20,11 @@ def nearest_accuracy(painted: Tensor, originals: Tensor, wanted: Tensor) -> floa
         raise ValueError(
             f"paintings {tuple(painted.shape)}, originals {tuple(originals.shape)} and {len(wanted)} wanted differ"
         )
-    values = (painted.float().clamp(-1, 1) * 127.5 + 127.5).flatten(1)
-    distances = torch.cdist(values, originals.float().flatten(1))  # (B, N)
+    # Without the matrix-product short cut, whose rounding could swap near twins.
+    distances = torch.cdist(
+        painted.float().clamp(-1, 1).flatten(1),
+        to_signed(originals).flatten(1),
+        compute_mode="donot_use_mm_for_euclid_dist",
+    )  # (B, N)
     nearest = originals[distances.argmin(1)]
     return float((nearest == originals[wanted]).flatten(1).all(1).float().mean())

@@ -35,7 +35,7 @@ PARTS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "text_encoder": ("transformers", ("CLIPTextModel",)),
     "tokenizer": ("transformers", ("CLIPTokenizer", "CLIPTokenizerFast")),
 }
-# Parts that change no picture that is asked for by text alone.
+# Not run here: the safety checker, and what serves it or image prompts.
 UNUSED_PARTS = ("safety_checker", "feature_extractor", "image_encoder")
 
 Network = TypeVar("Network", bound=nn.Module)

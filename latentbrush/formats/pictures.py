@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import os
 import re
-import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+import torch
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
+from pydantic import ValidationError
 
-from latentbrush.errors import UserError
+from latentbrush.errors import UserError, one_line
+from latentbrush.files import whole_file
 from latentbrush.request import ImageRequest
 
 __all__ = ["METADATA_KEY", "check_writable", "output_paths", "read_request", "save_picture"]
@@ -31,8 +34,9 @@ def output_paths(out: Path | None, request: ImageRequest) -> list[Path]:
     """
     count, seed = request.sampling.count, request.sampling.seed
     assert seed is not None
-    if out is None or out.is_dir() or str(out).endswith(os.sep) or not out.suffix:
-        words = re.sub(r"\W+", "-", request.prompt).strip("-")[:60].strip("-") or "picture"
+    if out is None or out.is_dir() or not out.suffix:
+        # 40 letters of up to 4 bytes: a file name holds 255 bytes.
+        words = re.sub(r"\W+", "-", request.prompt).strip("-")[:40].strip("-") or "picture"
         return [(out or Path("out")) / f"{words}-{seed + i}.png" for i in range(count)]
     if out.suffix.lower() != ".png":
         raise UserError(f"cannot write {out}: pictures are PNG files; name it {out.with_suffix('.png')}")
@@ -47,12 +51,22 @@ def check_writable(paths: Sequence[Path], *, overwrite: bool) -> None:
         if path.exists() and not overwrite:
             raise UserError(f"{path} exists; name another --out, or replace it with --overwrite")
     for folder in {path.parent for path in paths}:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"cannot make the folder {folder} ({error.strerror}); name another --out") from None
+        _check_folder(folder)
+
+
+def _check_folder(folder: Path) -> None:
+    """Make the folder if it is absent, and take it away again: what fails later must leave nothing."""
+    absent = [parent for parent in (folder, *folder.parents) if not parent.exists()]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
         if not os.access(folder, os.W_OK):
             raise UserError(f"cannot write into {folder} (permission denied); name another --out")
+    except OSError as error:
+        raise UserError(f"cannot make the folder {folder} ({error.strerror}); name another --out") from None
+    finally:
+        for made in absent:
+            with suppress(OSError):  # it could not be made, or is no longer empty
+                made.rmdir()
 
 
 def save_picture(
@@ -64,18 +78,12 @@ def save_picture(
     """
     info = PngInfo()
     info.add_itxt(METADATA_KEY, json.dumps(_metadata(request, index, steps_run), ensure_ascii=False))
-    beside = None
     try:
-        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".tmp", delete=False) as file:
-            beside = Path(file.name)
-            image.save(file, format="PNG", pnginfo=info)
-        beside.chmod(0o666 & ~_umask())
-        os.replace(beside, path)
+        path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"cannot write {path} ({error.strerror or error}); make room or name another --out") from None
-    finally:
-        if beside is not None:
-            beside.unlink(missing_ok=True)
+        raise UserError(f"cannot make the folder {path.parent} ({error.strerror}); name another --out") from None
+    with whole_file(path) as beside:
+        image.save(beside, format="PNG", pnginfo=info)
 
 
 def read_request(path: Path) -> ImageRequest:
@@ -87,7 +95,12 @@ def read_request(path: Path) -> ImageRequest:
         raise UserError(f"cannot read {path} ({error.strerror or error}); give a PNG painted here") from None
     if text is None:
         raise UserError(f"{path} carries no request; give a PNG painted here, with its metadata")
-    return ImageRequest.model_validate(json.loads(text)["request"])
+    try:
+        return ImageRequest.model_validate(json.loads(text)["request"])
+    except ValidationError as error:
+        raise UserError(f"the request in {path} is not one of version 1: {one_line(error)}") from None
+    except (ValueError, KeyError, TypeError, RecursionError):  # not JSON, or JSON of another shape
+        raise UserError(f"the request in {path} is damaged; give a PNG painted here, with its metadata") from None
 
 
 def _metadata(request: ImageRequest, index: int, steps_run: int | None) -> dict[str, Any]:
@@ -99,12 +112,5 @@ def _metadata(request: ImageRequest, index: int, steps_run: int | None) -> dict[
         "request": request.model_dump(mode="json"),
         "index": index,
         "steps_run": request.sampling.steps if steps_run is None else steps_run,
-        "versions": {"latentbrush": ours, "torch": version("torch")},
+        "versions": {"latentbrush": ours, "torch": torch.__version__},
     }
-
-
-def _umask() -> int:
-    """What the user's new files leave out; it can only be read by setting it."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -113,23 +113,37 @@ def read_scheduler(fields: Fields, name: str, sampler: str | None = None) -> Sch
                 f"choose a sampler (--sampler {'|'.join(SAMPLERS)}) to use its schedule without it"
             )
         _check_supported(fields, row)
-    elif row is None and not (fields.has("trained_betas") or _has_betas(fields)):
-        raise UserError(
-            f"{fields.path}: {name} states no beta_start, beta_end and beta_schedule, so its schedule "
-            "is unknown here; use a model with a discrete noise schedule"
-        )
-    chosen = row.sampler if row is not None and sampler is None else cast(str, sampler)
-    find_sampler(chosen)
+        chosen = row.sampler
+    else:
+        find_sampler(sampler)
+        if row is None and not (fields.has("trained_betas") or _has_betas(fields)):
+            raise UserError(
+                f"{fields.path}: {name} states no beta_start, beta_end and beta_schedule, so its schedule "
+                "is unknown here; use a model with a discrete noise schedule"
+            )
+        chosen = sampler
+    # Naming the folder's own sampler must not change its options.
+    own = row.options if row is not None and row.sampler == chosen else ()
+    betas = (0.0001, 0.02) if row is None else row.beta_range
+    # A class that does not know the rescaling ignores it; a chosen sampler does not.
+    zero_snr = row is None or sampler is not None or row.zero_snr
+    result = _read(fields, chosen, own, betas, zero_snr=zero_snr)
+    if sampler is None:
+        fields.done()
+    return result
+
+
+def _read(
+    fields: Fields, sampler: str, own: tuple[str, ...], betas: tuple[float, float], *, zero_snr: bool
+) -> Scheduler:
+    """What any class states, and the options of its `own`; a UserError of a value names the file, too."""
     try:
-        options = _options(fields, row.options if row is not None and sampler is None else ())
-        result = Scheduler(_schedule(fields, row, sampler), _prediction(fields), chosen, options)
+        options = _options(fields, own)
+        result = Scheduler(_schedule(fields, betas, zero_snr=zero_snr), _prediction(fields), sampler, options)
         PlanConfig(**options)
     except UserError as error:
         message = str(error)
-        prefixed = message if str(fields.path) in message else f"{fields.path}: {message}"
-        raise UserError(prefixed) from None
-    if sampler is None:
-        fields.done()
+        raise UserError(message if str(fields.path) in message else f"{fields.path}: {message}") from None
     return result
 
 
@@ -166,11 +180,8 @@ def _options(fields: Fields, own: tuple[str, ...]) -> dict[str, Any]:
     return options
 
 
-def _schedule(fields: Fields, row: SchedulerClass | None, sampler: str | None) -> Schedule:
-    beta_start, beta_end = (0.0001, 0.02) if row is None else row.beta_range
-    rescale = fields.flag("rescale_betas_zero_snr", False)
-    if row is not None and sampler is None:
-        rescale = rescale and row.zero_snr
+def _schedule(fields: Fields, beta_range: tuple[float, float], *, zero_snr: bool) -> Schedule:
+    """`beta_range`: the class's own default; `zero_snr`: does it know the rescaling?"""
     betas = fields.raw("trained_betas")
     if betas is not None:
         numeric = isinstance(betas, list) and all(isinstance(b, int | float) for b in betas)
@@ -179,10 +190,10 @@ def _schedule(fields: Fields, row: SchedulerClass | None, sampler: str | None) -
         betas = tuple(float(beta) for beta in betas)
     return Schedule(
         beta_schedule=cast(Any, fields.name("beta_schedule", "linear")),
-        beta_start=fields.number("beta_start", beta_start),
-        beta_end=fields.number("beta_end", beta_end),
+        beta_start=fields.number("beta_start", beta_range[0]),
+        beta_end=fields.number("beta_end", beta_range[1]),
         num_train_timesteps=fields.whole("num_train_timesteps", 1000),
-        rescale_zero_snr=rescale,
+        rescale_zero_snr=fields.flag("rescale_betas_zero_snr", False) and zero_snr,
         trained_betas=betas,
     )
 

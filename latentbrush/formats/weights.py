@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 
 from latentbrush.conditioning.tokenizer_files import read_json
 from latentbrush.errors import UserError
+from latentbrush.files import whole_file
 from latentbrush.formats.keys import Names
 
 __all__ = ["find_weights", "load_weights", "save_weights"]
@@ -176,6 +176,8 @@ def save_weights(network: nn.Module, path: Path, names: Names, dtype: torch.dtyp
         if not bool(state[key].isfinite().all()):
             kind = "is not finite" if not bool(tensor.isfinite().all()) else f"is too large for {dtype}"
             raise UserError(f"{key} {kind} and would spoil {path}; save as float32 or an earlier state")
-    unfinished = path.with_name(path.name + ".part")
-    save_file(state, unfinished, metadata={"format": "pt"})
-    os.replace(unfinished, path)
+    with whole_file(path) as unfinished:
+        try:
+            save_file(state, unfinished, metadata={"format": "pt"})
+        except SafetensorError as error:
+            raise UserError(f"cannot write {path} ({_one_line(error)}); make room or choose another place") from None

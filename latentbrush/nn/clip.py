@@ -96,7 +96,7 @@ class Embeddings(nn.Module):
         super().__init__()
         self.token_embedding = nn.Embedding(config.vocab_size, config.width)
         self.position_embedding = nn.Embedding(config.max_positions, config.width)
-        # CLIP's own initialisation (section 2.4 of its code release's facts: 0.02 and 0.01).
+        # As OpenAI's CLIP starts: small, so that pre-norm residuals and not embeddings dominate.
         nn.init.normal_(self.token_embedding.weight, std=0.02)
         nn.init.normal_(self.position_embedding.weight, std=0.01)
 

@@ -6,17 +6,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 from latentbrush.training.autoencoder import AutoencoderStage
-from latentbrush.training.loop import Progress, Stage, train
+from latentbrush.training.loop import Stage, TrainingProgress, train
 from latentbrush.training.recipe import AutoencoderRecipe, TextToImageRecipe, load_recipe
 from latentbrush.training.run import Run
 from latentbrush.training.text_to_image import TextToImageStage
 
 __all__ = [
     "AutoencoderRecipe",
-    "Progress",
     "Run",
     "Stage",
     "TextToImageRecipe",
+    "TrainingProgress",
     "load_recipe",
     "run_recipe",
     "train",
@@ -28,7 +28,7 @@ def run_recipe(
     directory: Path,
     *,
     resume: bool = False,
-    on_step: Callable[[Progress], None] | None = None,
+    on_step: Callable[[TrainingProgress], None] | None = None,
 ) -> None:
     """Train what the recipe says in the run folder `directory`; the finished model lies in its model/."""
     run = Run(directory, recipe, resume=resume)

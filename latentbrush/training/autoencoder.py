@@ -13,10 +13,11 @@ from torch import Tensor, nn
 
 from latentbrush.data.emoji import EmojiRecord, family_weights
 from latentbrush.data.folder import ImageFolder
+from latentbrush.data.pixels import to_signed
 from latentbrush.formats import save_autoencoder
 from latentbrush.nn import AutoencoderKL
-from latentbrush.training.draws import numpy_draws, torch_draws, torch_seed
-from latentbrush.training.grid import picture_grid, to_signed
+from latentbrush.training.draws import fingerprint, numpy_draws, torch_draws, torch_seed
+from latentbrush.training.grid import picture_grid
 from latentbrush.training.optimiser import decayed_groups
 from latentbrush.training.recipe import AutoencoderRecipe
 
@@ -78,6 +79,9 @@ class AutoencoderStage:
     def samples(self) -> Image.Image:
         x = to_signed(self.held_out[:: max(1, len(self.held_out) // SHOWN)][:SHOWN])
         return picture_grid(torch.cat([x, self.network.decode(self.network.encode(x).mode())]), columns=len(x))
+
+    def fingerprint(self) -> str:
+        return fingerprint(self.pictures.numpy(), self.large.numpy())
 
     def finish(self, directory: Path) -> None:
         """Fold the latents' per-channel statistics in, and write `directory`/vae."""

@@ -6,12 +6,15 @@ have made, and a batch is drawn whole wherever it is computed, so that sharding 
 
 from __future__ import annotations
 
+import hashlib
 import zlib
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-__all__ = ["numpy_draws", "torch_draws", "torch_seed"]
+__all__ = ["fingerprint", "numpy_draws", "torch_draws", "torch_seed"]
 
 
 def _sequence(seed: int, step: int, purpose: str) -> np.random.SeedSequence:
@@ -30,3 +33,11 @@ def torch_seed(seed: int, step: int, purpose: str) -> int:
 def torch_draws(seed: int, step: int, purpose: str) -> torch.Generator:
     """A CPU generator, so that the draws are the same on every device."""
     return torch.Generator("cpu").manual_seed(torch_seed(seed, step, purpose))
+
+
+def fingerprint(*arrays: NDArray[Any]) -> str:
+    """The SHA-256 of what a run draws from: with other data, the same draws would train something else."""
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()

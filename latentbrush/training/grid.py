@@ -1,17 +1,13 @@
-"""Pictures as tensors, and many of them on one sheet."""
+"""Many pictures on one sheet."""
 
 from __future__ import annotations
 
-import torch
 from PIL import Image
 from torch import Tensor
 
-__all__ = ["picture_grid", "to_signed"]
+from latentbrush.data.pixels import to_bytes
 
-
-def to_signed(pictures: Tensor) -> Tensor:
-    """uint8 (B, 3, H, W) -> float32 in [-1, 1]."""
-    return pictures.float() / 127.5 - 1.0
+__all__ = ["picture_grid"]
 
 
 def picture_grid(pictures: Tensor, columns: int, *, side: int = 96, gap: int = 4) -> Image.Image:
@@ -24,7 +20,7 @@ def picture_grid(pictures: Tensor, columns: int, *, side: int = 96, gap: int = 4
     rows = -(-len(pictures) // columns)
     cell = (width * factor + gap, height * factor + gap)
     sheet = Image.new("RGB", (columns * cell[0] + gap, rows * cell[1] + gap), "white")
-    for i, pixels in enumerate((pictures.clamp(-1, 1) * 127.5 + 127.5).round().to(torch.uint8)):
+    for i, pixels in enumerate(to_bytes(pictures).cpu()):
         picture = Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy())
         enlarged = picture.resize((width * factor, height * factor), Image.Resampling.NEAREST)
         sheet.paste(enlarged, (gap + i % columns * cell[0], gap + i // columns * cell[1]))

@@ -19,7 +19,7 @@ from latentbrush.training.ema import EMA
 from latentbrush.training.recipe import AutoencoderRecipe, OptimiserRecipe, TextToImageRecipe
 from latentbrush.training.run import Run
 
-__all__ = ["Progress", "Stage", "learning_rate", "train"]
+__all__ = ["Stage", "TrainingProgress", "learning_rate", "train"]
 
 MAX_SKIPPED = 20
 """So many non-finite steps in a row end the run: the last good weights are in the checkpoint."""
@@ -44,12 +44,15 @@ class Stage(Protocol):
     def samples(self) -> Image.Image:
         """A grid with fixed seeds, to be looked at."""
 
+    def fingerprint(self) -> str:
+        """A digest of the data; a run is resumed only on the data it began with."""
+
     def finish(self, directory: Path) -> None:
         """Write the finished model."""
 
 
 @dataclass(frozen=True)
-class Progress:
+class TrainingProgress:
     """What a watcher is told after every step: `loss` is smoothed, `rate` in samples a second."""
 
     step: int
@@ -74,24 +77,30 @@ def train(
     stage: Stage,
     recipe: AutoencoderRecipe | TextToImageRecipe,
     run: Run,
-    on_step: Callable[[Progress], None] | None = None,
+    on_step: Callable[[TrainingProgress], None] | None = None,
 ) -> None:
     """Train `stage` as `recipe` says, from the run's last checkpoint if it has one, and write the model."""
-    module, plan = stage.module, recipe.optimiser
+    run.begin()
+    module, settings = stage.module, recipe.optimiser
     optimiser = torch.optim.AdamW(
-        stage.parameter_groups(), lr=plan.lr, betas=plan.betas, weight_decay=plan.weight_decay, fused=True
+        stage.parameter_groups(),
+        lr=settings.lr,
+        betas=settings.betas,
+        weight_decay=settings.weight_decay,
+        fused=True,
     )
     ema = EMA(module, recipe.ema)
-    step, skipped, smooth = _restore(run, module, optimiser, ema), 0, math.nan
+    data = stage.fingerprint()
+    step, skipped, smooth = _restore(run, module, optimiser, ema, data), 0, math.nan
     began, first = time.monotonic(), step
     while step < recipe.steps:
         for group in optimiser.param_groups:
-            group["lr"] = learning_rate(plan, step, recipe.steps) * group.get("lr_scale", 1.0)
+            group["lr"] = learning_rate(settings, step, recipe.steps) * group.get("lr_scale", 1.0)
         module.train()
         torch.manual_seed(torch_seed(recipe.seed, step, "dropout"))
         loss = stage.loss(step)
         loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-        norm = float(nn.utils.clip_grad_norm_(module.parameters(), plan.clip))
+        norm = float(nn.utils.clip_grad_norm_(module.parameters(), settings.clip))
         value = float(loss.detach())
         if math.isfinite(value) and math.isfinite(norm):
             optimiser.step()
@@ -101,18 +110,20 @@ def train(
             skipped += 1
             run.log({"step": step + 1, "skipped": f"loss {value}, gradient norm {norm}"})
             if skipped == MAX_SKIPPED:
-                raise UserError(f"{skipped} non-finite steps in a row at step {step + 1}; lower optimiser.lr, --resume")
+                raise UserError(
+                    f"{skipped} non-finite steps in a row at step {step + 1}; begin a new run with a lower optimiser.lr"
+                )
         optimiser.zero_grad()
         step += 1
         rate = recipe.batch * (step - first) / (time.monotonic() - began)
-        if step % 10 == 0 or step == recipe.steps:
+        if not skipped and (step % 10 == 0 or step == recipe.steps):
             run.log({"step": step, "loss": value, "grad_norm": norm, "lr": optimiser.param_groups[0]["lr"]})
         if step % recipe.validate_every == 0 or step == recipe.steps:
             _validate(stage, ema, run, step)
         if step % recipe.checkpoint_every == 0 or step == recipe.steps:
-            run.save_checkpoint(_state(step, module, optimiser, ema))
+            run.save_checkpoint(_state(step, module, optimiser, ema) | {"data": data})
         if on_step is not None:
-            on_step(Progress(step, recipe.steps, smooth, rate, skipped, recipe.batch))
+            on_step(TrainingProgress(step, recipe.steps, smooth, rate, skipped, recipe.batch))
     module.eval()
     with ema.scope():
         stage.finish(run.model)
@@ -134,11 +145,13 @@ def _state(step: int, module: nn.Module, optimiser: torch.optim.Optimizer, ema: 
     }
 
 
-def _restore(run: Run, module: nn.Module, optimiser: torch.optim.Optimizer, ema: EMA) -> int:
-    """The step to go on from: 0 without a checkpoint."""
+def _restore(run: Run, module: nn.Module, optimiser: torch.optim.Optimizer, ema: EMA, data: str) -> int:
+    """The step to go on from: 0 without a checkpoint. UserError if it was made on other data."""
     state = run.load_checkpoint()
     if state is None:
         return 0
+    if state["data"] != data:
+        raise UserError(f"the data of the run {run.directory} have changed since its checkpoint; begin a new run")
     module.load_state_dict(state["module"])
     optimiser.load_state_dict(state["optimiser"])
     ema.load_state_dict(state["ema"])

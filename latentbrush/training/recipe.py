@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from latentbrush.data.emoji import CaptionMix
 from latentbrush.diffusion import Prediction, Schedule, Weighting
 from latentbrush.errors import UserError, one_line
 from latentbrush.nn import AutoencoderConfig, CLIPTextConfig, UNetConfig
 
-__all__ = ["AutoencoderRecipe", "DataRecipe", "OptimiserRecipe", "Recipe", "TextToImageRecipe", "load_recipe"]
+__all__ = ["AutoencoderRecipe", "DataRecipe", "OptimiserRecipe", "TextToImageRecipe", "load_recipe"]
 
 
 def _known_fields(config: type) -> BeforeValidator:
@@ -23,7 +23,7 @@ def _known_fields(config: type) -> BeforeValidator:
     names = [field.name for field in fields(config)]
 
     def check(value: Any) -> Any:
-        unknown = sorted(set(value) - set(names)) if isinstance(value, dict) else []
+        unknown = sorted(set(value) - set(names), key=str) if isinstance(value, dict) else []
         if unknown:
             raise ValueError(f"unknown key {unknown[0]!r}; known are {', '.join(names)}")
         return value
@@ -32,7 +32,7 @@ def _known_fields(config: type) -> BeforeValidator:
 
 
 class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class DataRecipe(_Strict):
@@ -44,11 +44,14 @@ class DataRecipe(_Strict):
     family_exponent: float = Field(0.5, ge=0.0, le=1.0)
 
 
+Beta = Annotated[float, Field(ge=0.0, lt=1.0)]
+
+
 class OptimiserRecipe(_Strict):
     """AdamW (Loshchilov & Hutter 2019) with a linear warm-up, then constant or cosine to zero."""
 
     lr: float = Field(gt=0.0)
-    betas: tuple[float, float] = (0.9, 0.99)
+    betas: tuple[Beta, Beta] = (0.9, 0.99)
     weight_decay: float = Field(0.0, ge=0.0)
     warmup: int = Field(0, ge=0)
     decay: Literal["constant", "cosine"] = "cosine"
@@ -74,6 +77,16 @@ class AutoencoderRecipe(_Stage):
     gradient: float = Field(0.5, ge=0.0)
     kl: float = Field(1e-6, ge=0.0)
     augment: float = Field(0.5, ge=0.0, le=1.0, description="share of crops, flips and recoloured pictures")
+
+    @model_validator(mode="after")
+    def _can_be_finished(self) -> AutoencoderRecipe:
+        """What would otherwise fail in the first step, or after the last."""
+        f, size = self.autoencoder.factor, self.data.size
+        if size % f:
+            raise ValueError(f"data.size {size} is not a multiple of the autoencoder's factor {f}")
+        if not self.autoencoder.quant_convs:
+            raise ValueError("autoencoder.quant_convs False leaves no place for the latents' statistics; make it true")
+        return self
 
 
 class TokenizerRecipe(_Strict):
@@ -102,12 +115,30 @@ class TextToImageRecipe(_Stage):
     schedule: Annotated[Schedule, _known_fields(Schedule)] = Schedule()
     prediction: Prediction = "v_prediction"
     weighting: Weighting = "uniform"
+    min_snr_gamma: float = Field(5.0, gt=0.0)
+    min_snr_floor: float = Field(0.0, ge=0.0)
     caption_dropout: float = Field(0.1, ge=0.0, le=1.0)
     defaults: DefaultsRecipe = DefaultsRecipe()
 
+    @model_validator(mode="after")
+    def _can_be_sampled(self) -> TextToImageRecipe:
+        """Sampling starts at the last level, which at zero SNR some settings cannot or do not learn."""
+        if self.schedule.rescale_zero_snr and self.prediction == "epsilon":
+            raise ValueError("prediction epsilon learns nothing at zero SNR; choose v_prediction")
+        zero = self.schedule.rescale_zero_snr and self.prediction == "v_prediction"
+        if zero and self.weighting == "min_snr" and self.min_snr_floor == 0:
+            raise ValueError("weighting min_snr is 0 at zero SNR, where sampling starts; set min_snr_floor above 0")
+        return self
 
-Recipe = Annotated[AutoencoderRecipe | TextToImageRecipe, Field(discriminator="stage")]
-_ADAPTER: TypeAdapter[AutoencoderRecipe | TextToImageRecipe] = TypeAdapter(Recipe)
+
+STAGES: Mapping[str, type[AutoencoderRecipe] | type[TextToImageRecipe]] = {
+    "autoencoder": AutoencoderRecipe,
+    "text-to-image": TextToImageRecipe,
+}
+
+
+# PyYAML reads 2024-13-45 as a date and lets datetime's ValueError out; UnicodeDecodeError is one, too.
+_NOT_YAML = (yaml.YAMLError, ValueError, RecursionError)
 
 
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> AutoencoderRecipe | TextToImageRecipe:
@@ -116,14 +147,17 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> AutoencoderRecipe 
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UserError(f"there is no recipe {path}; the repository's recipes/ has some to start from") from None
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, *_NOT_YAML) as error:
         raise UserError(f"cannot read the recipe {path}: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
         raise UserError(f"the recipe {path} is not a YAML mapping; it must begin with a key such as stage:")
     for override in overrides:
         _override(values, override)
+    stage = values.get("stage")
+    if not isinstance(stage, str) or stage not in STAGES:
+        raise UserError(f"recipe {path}: stage {stage!r} is unknown; choose one of {', '.join(STAGES)}")
     try:
-        return _ADAPTER.validate_python(values)
+        return STAGES[stage].model_validate(values)
     except ValidationError as error:
         raise UserError(f"recipe {path}: {one_line(error)}") from None
 
@@ -134,7 +168,7 @@ def _override(values: dict[str, Any], override: str) -> None:
         raise UserError(f"--set {override!r} is not of the form a.b=c")
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError:
+    except _NOT_YAML:
         raise UserError(f"--set {override!r}: {text!r} is not a YAML value") from None
     *parents, last = key.split(".")
     for parent in parents:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
+import math
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from PIL import Image
 from pydantic import BaseModel
 
 from latentbrush.errors import UserError
+from latentbrush.files import whole_file
 
 __all__ = ["Run"]
 
@@ -20,8 +22,8 @@ __all__ = ["Run"]
 class Run:
     """DIR/recipe.yaml, DIR/log.jsonl, DIR/samples/step-N.png, DIR/checkpoint.pt and DIR/model.
 
-    A new run wants an empty or absent folder; resuming wants one that holds the same recipe. Every file is
-    written beside its place and renamed, so that whatever is there is whole.
+    A new run wants an empty or absent folder; resuming wants one that holds the same recipe. Every file but
+    the log, which grows line by line, is written beside its place and renamed: whatever is there is whole.
     """
 
     def __init__(self, directory: Path, recipe: BaseModel, *, resume: bool) -> None:
@@ -29,23 +31,34 @@ class Run:
         self.model = directory / "model"
         self._log = directory / "log.jsonl"
         self._checkpoint = directory / "checkpoint.pt"
-        stated = recipe.model_dump(mode="json")
+        self._recipe = recipe.model_dump(mode="json")
+        self._resume = resume
         if resume:
-            self._refuse_another_recipe(stated)
-            return
-        if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+            self._refuse_another_recipe(self._recipe)
+        elif directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
             raise UserError(f"{directory} exists and is not empty; name a new folder, or --resume the run in it")
+
+    def begin(self) -> None:
+        """Make a new run's folder: not before all that its recipe names has been found, so that one can try again."""
+        if self._resume:
+            return
         try:
-            (directory / "samples").mkdir(parents=True)
-            (directory / "recipe.yaml").write_text(yaml.safe_dump(stated, sort_keys=False), encoding="utf-8")
+            (self.directory / "samples").mkdir(parents=True)
         except OSError as error:
-            raise UserError(f"cannot write the run {directory}: {error.strerror}") from None
+            raise UserError(f"cannot write the run {self.directory} ({error.strerror}); name another folder") from None
+        with whole_file(self.directory / "recipe.yaml") as beside:
+            beside.write_text(yaml.safe_dump(self._recipe, sort_keys=False), encoding="utf-8")
 
     def _refuse_another_recipe(self, stated: dict[str, Any]) -> None:
         path = self.directory / "recipe.yaml"
         if not path.is_file():
             raise UserError(f"{self.directory} holds no run to resume (no recipe.yaml); leave --resume out")
-        began = yaml.safe_load(path.read_text(encoding="utf-8"))
+        try:
+            began = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError, yaml.YAMLError):
+            began = None
+        if not isinstance(began, dict):
+            raise UserError(f"{path} is damaged; put the run's recipe back, or begin a new run")
         unlike = [key for key in sorted({*began, *stated}) if began.get(key) != stated.get(key)]
         if unlike:
             raise UserError(
@@ -55,25 +68,32 @@ class Run:
     def log(self, figures: dict[str, float | int | str]) -> None:
         """Append one line to log.jsonl."""
         with self._log.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(figures) + "\n")
+            file.write(json.dumps(figures, allow_nan=False) + "\n")
 
     def save_samples(self, step: int, picture: Image.Image) -> Path:
         path = self.directory / "samples" / f"step-{step:06d}.png"
-        picture.save(path)
+        with whole_file(path) as beside:
+            picture.save(beside, format="PNG")
         return path
 
     def save_checkpoint(self, state: dict[str, Any]) -> None:
-        beside = self._checkpoint.with_suffix(".tmp")
-        torch.save(state, beside)
-        os.replace(beside, self._checkpoint)
+        with whole_file(self._checkpoint) as beside:
+            try:
+                torch.save(state, beside)
+            except RuntimeError as error:  # what torch makes of a full disk
+                reason = " ".join(str(error).split())[:200]
+                raise UserError(f"cannot write {self._checkpoint} ({reason}); make room and --resume") from None
 
     def load_checkpoint(self) -> dict[str, Any] | None:
         """The last checkpoint, or None before the first; later lines of the log are dropped."""
         if not self._checkpoint.is_file():
             self._log.unlink(missing_ok=True)
             return None
-        # weights_only: a checkpoint is data, no code is run from it.
-        state: dict[str, Any] = torch.load(self._checkpoint, map_location="cpu", weights_only=True)
+        try:
+            # weights_only: a checkpoint is data, no code is run from it.
+            state: dict[str, Any] = torch.load(self._checkpoint, map_location="cpu", weights_only=True)
+        except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError):
+            raise UserError(f"{self._checkpoint} is damaged; remove it to begin this run anew") from None
         self._cut_log(state["step"])
         return state
 
@@ -81,7 +101,14 @@ class Run:
         """What was logged between the last checkpoint and the interruption is about to be logged again."""
         if not self._log.is_file():
             return
-        lines = [line for line in self._log.read_text("utf-8").splitlines() if json.loads(line)["step"] <= step]
-        beside = self._log.with_suffix(".tmp")
-        beside.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
-        os.replace(beside, self._log)
+        lines = [line for line in self._log.read_text("utf-8", "replace").splitlines() if _step(line) <= step]
+        with whole_file(self._log) as beside:
+            beside.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+
+
+def _step(line: str) -> float:
+    """The step of a line of the log; infinity for a line that a power cut tore."""
+    try:
+        return int(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError):
+        return math.inf

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +14,17 @@ from torch import Tensor, nn
 from latentbrush.conditioning import TextConditioner, Tokenizer, train_tokenizer
 from latentbrush.data.emoji import EmojiRecord, caption, family_weights
 from latentbrush.data.folder import ImageFolder
+from latentbrush.data.pixels import to_signed
 from latentbrush.diffusion import diffusion_loss
+from latentbrush.errors import UserError
 from latentbrush.evaluation.nearest import nearest_accuracy
 from latentbrush.formats import load_autoencoder, save_model
 from latentbrush.model import LatentDiffusion, ModelDefaults
 from latentbrush.nn import AutoencoderKL, CLIPTextModel, Posterior, UNet
 from latentbrush.pipeline import paint, resolve
 from latentbrush.request import ImageRequest
-from latentbrush.training.draws import numpy_draws, torch_draws, torch_seed
-from latentbrush.training.grid import picture_grid, to_signed
+from latentbrush.training.draws import fingerprint, numpy_draws, torch_draws, torch_seed
+from latentbrush.training.grid import picture_grid
 from latentbrush.training.optimiser import decayed_groups
 from latentbrush.training.recipe import TextToImageRecipe
 
@@ -42,6 +45,11 @@ class TextToImageStage:
         self.weights = family_weights(self.records, recipe.data.family_exponent)
         self.held_out = [EmojiRecord.parse(record) for record in held_out.records]
         autoencoder = load_autoencoder(recipe.first_stage / "vae")
+        if recipe.data.size % autoencoder.config.factor:
+            raise UserError(
+                f"data.size {recipe.data.size} is not a multiple of {autoencoder.config.factor}, "
+                f"the factor of the first stage {recipe.first_stage}"
+            )
         self.cache = _posterior(autoencoder, train.load(recipe.data.size))
         self.held_out_cache = _posterior(autoencoder, held_out.load(recipe.data.size))
         self.all_pictures = torch.cat([held_out.load(recipe.data.size), folder.load(recipe.data.size)])
@@ -92,7 +100,15 @@ class TextToImageStage:
     def _losses(self, z: Tensor, t: Tensor, noise: Tensor, prompts: list[str]) -> Tensor:
         denoiser = self.model.denoiser(self.model.text(prompts))
         level = self.recipe.schedule.level(t)
-        return diffusion_loss(denoiser, z, noise, level, weighting=self.recipe.weighting)
+        return diffusion_loss(
+            denoiser,
+            z,
+            noise,
+            level,
+            weighting=self.recipe.weighting,
+            gamma=self.recipe.min_snr_gamma,
+            floor=self.recipe.min_snr_floor,
+        )
 
     def validate(self) -> dict[str, float]:
         """Loss on held-out names with fixed noise, and how often one's painting is nearest to its original."""
@@ -114,6 +130,10 @@ class TextToImageStage:
     def _paint(self, prompts: list[str]) -> Tensor:
         request = resolve(self.model, ImageRequest(prompt=""))
         return paint(self.model, prompts, list(range(len(prompts))), request)
+
+    def fingerprint(self) -> str:
+        vocabulary = json.dumps(self.model.text.tokenizer.vocab, sort_keys=True).encode()
+        return fingerprint(self.cache.mean.numpy(), self.cache.logvar.numpy(), np.frombuffer(vocabulary, np.uint8))
 
     def finish(self, directory: Path) -> None:
         save_model(self.model, directory, dtype=torch.float16, overwrite=True)

@@ -1,29 +1,10 @@
-"""The Debian packages of the emoji world, and what the tests read from them."""
+"""What tests read from the Debian packages of the emoji world."""
 
-import os
 from pathlib import Path
 
 import pytest
 
-from latentbrush.data.emoji.draw import FONT
-from latentbrush.data.emoji.source import CLDR_DIRECTORY, EMOJI_TEST, Emoji, read_emoji
-
-PACKAGES = {
-    FONT: "fonts-noto-color-emoji",
-    EMOJI_TEST: "unicode-data",
-    CLDR_DIRECTORY / "annotations" / "ko.xml": "unicode-cldr-core",
-}
-
-
-@pytest.fixture(scope="session")
-def debian_emoji() -> None:
-    """Skip where the packages are missing; fail in CI, where a skipped test would hide that they are."""
-    missing = sorted(package for path, package in PACKAGES.items() if not path.exists())
-    if missing:
-        message = f"install Debian's packages {', '.join(missing)}"
-        if os.environ.get("CI") == "true":
-            pytest.fail(message)
-        pytest.skip(message)
+from latentbrush.data.emoji.source import Emoji, read_emoji
 
 
 @pytest.fixture(scope="session")

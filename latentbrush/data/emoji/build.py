@@ -1,9 +1,6 @@
 """Build the emoji world: a folder of 128-pixel pictures and one metadata.jsonl, from Debian's packages."""
 
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +8,7 @@ from latentbrush.data.emoji.draw import FONT, draw_emoji, open_font
 from latentbrush.data.emoji.record import EmojiRecord
 from latentbrush.data.emoji.source import CLDR_DIRECTORY, EMOJI_TEST, read_emoji
 from latentbrush.errors import UserError
+from latentbrush.files import whole_folder
 
 __all__ = ["build_emoji_world"]
 
@@ -33,27 +31,13 @@ def build_emoji_world(
     _refuse_existing(directory)
     emoji = read_emoji(emoji_test, cldr)
     typeface = open_font(font)
-    try:
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f".{directory.name}.partial-", dir=directory.parent))
-    except OSError as error:
-        raise _cannot_write(directory, error) from error
-    try:
-        with (partial / "metadata.jsonl").open("w", encoding="utf-8", newline="\n") as metadata:
-            for done, one in enumerate(emoji, start=1):
-                record = EmojiRecord.of(one)
-                draw_emoji(one.text, typeface).save(partial / record.file_name, format="PNG")
-                metadata.write(json.dumps(record.to_json(), ensure_ascii=False) + "\n")
-                if on_progress is not None:
-                    on_progress(done, len(emoji))
-        # mkdtemp lets nobody else in; the finished folder is an ordinary one.
-        partial.chmod(0o777 & ~_umask())
-        partial.replace(directory)
-    except OSError as error:
-        raise _cannot_write(directory, error) from error
-    finally:
-        # After the rename there is nothing left here to remove.
-        shutil.rmtree(partial, ignore_errors=True)
+    with whole_folder(directory) as new, (new / "metadata.jsonl").open("w", encoding="utf-8", newline="\n") as metadata:
+        for done, one in enumerate(emoji, start=1):
+            record = EmojiRecord.of(one)
+            draw_emoji(one.text, typeface).save(new / record.file_name, format="PNG")
+            metadata.write(json.dumps(record.to_json(), ensure_ascii=False) + "\n")
+            if on_progress is not None:
+                on_progress(done, len(emoji))
     return len(emoji)
 
 
@@ -63,14 +47,3 @@ def _refuse_existing(directory: Path) -> None:
             raise UserError(f"{directory} is not empty: remove it or choose another folder for the emoji world")
     elif directory.exists() or directory.is_symlink():
         raise UserError(f"{directory} is not a folder: choose another place for the emoji world")
-
-
-def _cannot_write(directory: Path, error: OSError) -> UserError:
-    return UserError(f"cannot write {directory} ({error.strerror or error}): free space or choose another place")
-
-
-def _umask() -> int:
-    # The system tells the mask only in exchange for a new one.
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask

@@ -1,0 +1,95 @@
+"""Files and folders appear whole or not at all, with the modes of the user's other files."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from latentbrush.errors import UserError
+from latentbrush.files import whole_file, whole_folder
+
+
+def modes(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def test_a_file_appears_when_the_block_ends(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    with whole_file(path) as beside:
+        beside.write_text("new")
+        assert not path.exists()
+    assert path.read_text() == "new"
+    assert os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_a_private_writer_still_makes_an_ordinary_file(tmp_path: Path) -> None:
+    """safetensors replaces the file it is given by one that only its owner may read."""
+    (tmp_path / "ordinary").touch()
+    with whole_file(tmp_path / "a") as beside:
+        beside.unlink()
+        os.close(os.open(beside, os.O_CREAT | os.O_WRONLY, 0o600))
+    assert modes(tmp_path / "a") == modes(tmp_path / "ordinary")
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_a_failed_block_leaves_the_old_file(tmp_path: Path, error: type[BaseException]) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with pytest.raises(error), whole_file(path) as beside:
+        beside.write_text("half")
+        raise error
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["a.txt"]
+
+
+def test_a_refusing_disk_is_the_users_error(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"absent/a\.txt .*choose another place"), whole_file(tmp_path / "absent/a.txt"):
+        pytest.fail("the block must not be entered")
+    with pytest.raises(UserError, match="No space left"), whole_file(tmp_path / "b"):
+        raise OSError(28, "No space left on device")
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_folder_takes_the_place_of_the_old_one(tmp_path: Path) -> None:
+    path = tmp_path / "model"
+    path.mkdir()
+    (path / "old").touch()
+    with whole_folder(path) as new:
+        (new / "new").touch()
+    assert os.listdir(path) == ["new"]
+    assert os.listdir(tmp_path) == ["model"]
+
+
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_a_failed_block_leaves_the_old_folder(tmp_path: Path, error: type[BaseException]) -> None:
+    path = tmp_path / "model"
+    path.mkdir()
+    (path / "old").touch()
+    with pytest.raises(error), whole_folder(path) as new:
+        (new / "half").touch()
+        raise error
+    assert os.listdir(path) == ["old"]
+    assert os.listdir(tmp_path) == ["model"]
+
+
+def test_an_interrupt_between_the_two_moves_puts_the_old_folder_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "model"
+    path.mkdir()
+    (path / "old").touch()
+    rename = Path.rename
+
+    def interrupted(self: Path, target: Path) -> Path:
+        done = rename(self, target)
+        if self == path:
+            raise KeyboardInterrupt
+        return done
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt), whole_folder(path):
+        patch.setattr(Path, "rename", interrupted)
+    assert os.listdir(path) == ["old"]
+    assert os.listdir(tmp_path) == ["model"]

@@ -1,0 +1,200 @@
+"""Recipes: what is wrong in one is one line that names the key and the value; the repository's own are right."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from tiny_world import AUTOENCODER, autoencoder_values, text_to_image_values
+
+from latentbrush.errors import UserError
+from latentbrush.nn import AutoencoderKL, CLIPTextModel, UNet
+from latentbrush.training import AutoencoderRecipe, TextToImageRecipe, load_recipe
+
+RECIPES = Path(__file__).parents[2] / "recipes"
+
+
+def write(directory: Path, values: Any) -> Path:
+    path = directory / "recipe.yaml"
+    path.write_text(yaml.safe_dump(values), encoding="utf-8")
+    return path
+
+
+def autoencoder_file(directory: Path) -> Path:
+    return write(directory, autoencoder_values(Path("world")))
+
+
+def text_to_image_file(directory: Path) -> Path:
+    return write(directory, text_to_image_values(Path("world"), Path("first")))
+
+
+def refusal(path: Path, *overrides: str) -> str:
+    with pytest.raises(UserError) as caught:
+        load_recipe(path, overrides)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def test_both_stages_are_read(tmp_path: Path) -> None:
+    first = load_recipe(autoencoder_file(tmp_path))
+    assert isinstance(first, AutoencoderRecipe)
+    assert first.autoencoder.channels == (8, 8)
+    second = load_recipe(text_to_image_file(tmp_path))
+    assert isinstance(second, TextToImageRecipe)
+    assert second.unet.attention == (True,)
+    assert second.prediction == "v_prediction"
+
+
+@pytest.mark.parametrize(
+    ("override", "named"),
+    [
+        ("stepz=5", ["stepz", "5"]),
+        ("data.sise=5", ["data.sise", "5"]),
+        ("optimiser.rate=7", ["optimiser.rate", "7"]),
+        ("autoencoder.chanels=7", ["autoencoder", "'chanels'", "channels"]),
+        ("data.captions.nam=0.5", ["data.captions", "'nam'", "reordered"]),
+        ("steps=many", ["steps", "'many'"]),
+        ("steps=0", ["steps", "0"]),
+        ("steps=[1]", ["steps", "[1]"]),
+        ("batch=-1", ["batch", "-1"]),
+        ("seed=-1", ["seed", "-1"]),
+        ("ema=1", ["ema", "1"]),
+        ("optimiser.lr=0", ["optimiser.lr", "0"]),
+        ("optimiser.lr=.inf", ["optimiser.lr", "inf"]),
+        ("optimiser.lr=.nan", ["optimiser.lr", "nan"]),
+        ("optimiser.betas=[0.9, 1.5]", ["optimiser.betas", "1.5"]),
+        ("optimiser.decay=linear", ["optimiser.decay", "'linear'"]),
+        ("autoencoder.channels=[8, x]", ["autoencoder.channels", "'x'"]),
+        ("autoencoder.groups=3", ["autoencoder", "8 channels", "3 norm groups"]),
+        ("autoencoder.scaling_factor=-1", ["scaling_factor", "-1"]),
+        ("autoencoder.quant_convs=false", ["quant_convs", "False"]),
+        ("data.size=9", ["data.size", "9", "factor 2"]),
+        ("data=3", ["data", "3"]),
+        ("data.captions.name=0.9", ["data.captions", "1.5"]),
+        ("stage=autoencoders", ["stage", "'autoencoders'", "autoencoder, text-to-image"]),
+        ("stage=[autoencoder]", ["stage", "['autoencoder']"]),
+    ],
+)
+def test_first_stage_refusals_name_key_and_value(override: str, named: list[str], tmp_path: Path) -> None:
+    message = refusal(autoencoder_file(tmp_path), override)
+    for words in [str(tmp_path / "recipe.yaml"), *named]:
+        assert words in message
+
+
+@pytest.mark.parametrize(
+    ("override", "named"),
+    [
+        ("unet.width=7", ["unet", "'width'", "channels"]),
+        ("unet.heads=[3]", ["unet", "8 UNet channels", "3 attention heads"]),
+        ("unet.heads=[2, 2]", ["unet", "2 entries", "1 levels"]),
+        ("text.dropout=1.5", ["text", "1.5"]),
+        ("text.activation=relu", ["text", "relu"]),
+        ("schedule.betas=3", ["schedule", "'betas'", "beta_start"]),
+        ("schedule.beta_start=0.5", ["schedule", "0.5", "0.012"]),
+        ("tokenizer.vocab_size=10", ["tokenizer.vocab_size", "10"]),
+        ("prediction=noise", ["prediction", "'noise'"]),
+        ("weighting=snr", ["weighting", "'snr'"]),
+        ("caption_dropout=2", ["caption_dropout", "2"]),
+        ("defaults.guidance=.inf", ["defaults.guidance", "inf"]),
+        ("autoencoder.groups=4", ["autoencoder"]),  # a first stage's key
+    ],
+)
+def test_text_to_image_refusals_name_key_and_value(override: str, named: list[str], tmp_path: Path) -> None:
+    message = refusal(text_to_image_file(tmp_path), override)
+    for words in named:
+        assert words in message
+
+
+@pytest.mark.parametrize("key", ["stage", "data", "optimiser", "steps", "batch", "autoencoder"])
+def test_a_missing_key_is_named(key: str, tmp_path: Path) -> None:
+    values = autoencoder_values(Path("world"))
+    del values[key]
+    assert key in refusal(write(tmp_path, values))
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("stage: [", "cannot read"),
+        ("- stage", "not a YAML mapping"),
+        ("", "not a YAML mapping"),
+        ("steps: 2024-13-45", "cannot read"),  # PyYAML lets datetime's own error out
+        ("stage: !!python/object/apply:os.system [true]", "cannot read"),
+        ("[" * 500, "cannot read"),
+    ],
+)
+def test_what_is_no_yaml_mapping_is_refused(content: str, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(content, encoding="utf-8")
+    message = refusal(path)
+    assert said in message
+    assert str(path) in message
+
+
+def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    assert str(tmp_path / "absent.yaml") in refusal(tmp_path / "absent.yaml")
+    assert str(tmp_path) in refusal(tmp_path)
+    (tmp_path / "latin.yaml").write_bytes(b"stage: \xff")
+    assert "latin.yaml" in refusal(tmp_path / "latin.yaml")
+
+
+def test_overrides_change_values_at_any_depth(tmp_path: Path) -> None:
+    recipe = load_recipe(
+        autoencoder_file(tmp_path), ["steps=7", "optimiser.lr=1e-4", "data.captions.korean=0.2", "data.path=a=b"]
+    )
+    assert (recipe.steps, recipe.optimiser.lr, recipe.data.path) == (7, 1e-4, Path("a=b"))
+    # Later ones win.
+    assert load_recipe(autoencoder_file(tmp_path), ["steps=7", "steps=8"]).steps == 8
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("steps", "not of the form a.b=c"),
+        ("=3", "not of the form a.b=c"),
+        ("optimiser.=3", "not of the form a.b=c"),
+        ("optimiser..lr=3", "not of the form a.b=c"),
+        ("steps=[", "not a YAML value"),
+        ("steps=2024-13-45", "not a YAML value"),
+        ("seed.low=3", "'seed' holds a value"),
+        ("optimiser.lr.low=3", "'lr' holds a value"),
+    ],
+)
+def test_a_bad_override_is_quoted(override: str, said: str, tmp_path: Path) -> None:
+    message = refusal(autoencoder_file(tmp_path), override)
+    assert said in message
+    assert repr(override) in message
+
+
+def parameters(*networks: torch.nn.Module) -> int:
+    return sum(parameter.numel() for network in networks for parameter in network.parameters())
+
+
+def test_the_repository_s_recipes_load_and_fit_together() -> None:
+    recipes = {path.name: load_recipe(path) for path in sorted(RECIPES.glob("*.yaml"))}
+    assert set(recipes) == {"emoji-autoencoder.yaml", "emoji.yaml"}
+    first, second = recipes["emoji-autoencoder.yaml"], recipes["emoji.yaml"]
+    assert isinstance(first, AutoencoderRecipe)
+    assert isinstance(second, TextToImageRecipe)
+    assert second.unet.in_channels == second.unet.out_channels == first.autoencoder.latent_channels
+    assert second.unet.sample_size * first.autoencoder.factor == second.data.size == first.data.size
+    assert second.unet.context_width == second.text.width
+    assert second.tokenizer.vocab_size <= second.text.vocab_size
+    assert second.tokenizer.max_length <= second.text.max_positions
+    with torch.device("meta"):
+        autoencoder = parameters(AutoencoderKL(first.autoencoder))
+        unet, text = parameters(UNet(second.unet)), parameters(CLIPTextModel(second.text))
+    assert (autoencoder, unet, text) == COUNTS
+    # What ships must stay small: in half precision under 40 MB.
+    assert autoencoder + unet + text < 20e6
+
+
+COUNTS = (3_146_219, 14_405_792, 2_127_552)
+"""Autoencoder, UNet and text tower, as measured; a change of a recipe changes what the README says of it."""
+
+
+def test_a_first_stage_without_quant_convs_is_named_whole(tmp_path: Path) -> None:
+    values = autoencoder_values(Path("world"), autoencoder={**AUTOENCODER, "quant_convs": False})
+    assert "make it true" in refusal(write(tmp_path, values))

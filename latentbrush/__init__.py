@@ -12,10 +12,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from latentbrush.errors import UserError
-from latentbrush.request import Canvas, GuidanceRequest, ImageRequest, ModelRequest, Sampling
+from latentbrush.request import Canvas, GuidanceRequest, ImageRequest, ModelRequest, Sampling, Start
 
 if TYPE_CHECKING:
     from latentbrush.formats import load_model as load
+    from latentbrush.formats import load_photo
     from latentbrush.pipeline import GeneratedImage, generate
 
 __all__ = [
@@ -25,9 +26,11 @@ __all__ = [
     "ImageRequest",
     "ModelRequest",
     "Sampling",
+    "Start",
     "UserError",
     "generate",
     "load",
+    "load_photo",
 ]
 
 
@@ -37,6 +40,10 @@ def __getattr__(name: str) -> Any:
         from latentbrush.formats import load_model
 
         return load_model
+    if name == "load_photo":
+        from latentbrush.formats import load_photo
+
+        return load_photo
     if name in ("generate", "GeneratedImage"):
         from latentbrush import pipeline
 

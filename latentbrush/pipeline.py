@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -15,55 +16,81 @@ from latentbrush.diffusion import (
     ClassifierFree,
     OnStep,
     PictureNoise,
+    Plan,
     find_sampler,
     keep,
     make_plan,
     picture_seeds,
 )
 from latentbrush.errors import UserError
+from latentbrush.formats import as_rgb, cover
 from latentbrush.model import LatentDiffusion
-from latentbrush.nn import Condition
+from latentbrush.nn import Condition, Posterior
 from latentbrush.request import Canvas, GuidanceRequest, ImageRequest
 
-__all__ = ["GeneratedImage", "generate", "paint", "resolve", "stream", "to_image"]
+__all__ = ["GeneratedImage", "Images", "generate", "paint", "plan_of", "resolve", "stream", "to_image", "to_pixels"]
+
+Images = Mapping[str, Image.Image]
+"""The pictures that a request refers to by SHA-256: of any size and mode. `formats.load_photo` makes the pairs."""
 
 
 @dataclass(frozen=True)
 class GeneratedImage:
-    """A finished picture: the seed of its noise, its place in the request, and the request as served."""
+    """A finished picture: the seed of its noise, its place in the request, and the request as served.
+
+    `steps`: how many were really run; from a guide they are fewer than were asked for.
+    """
 
     image: Image.Image
     seed: int
     index: int
     request: ImageRequest
+    steps: int
 
 
-def generate(model: LatentDiffusion, request: ImageRequest, on_step: OnStep | None = None) -> list[GeneratedImage]:
+def generate(
+    model: LatentDiffusion, request: ImageRequest, on_step: OnStep | None = None, images: Images | None = None
+) -> list[GeneratedImage]:
     """Paint what `request` says; picture i starts from the noise of seed + i.
 
     `on_step(x, level, denoised) -> x` is called after every network call of every batch, with latents
-    (B, c, h, w): to watch, to change, or to cancel by raising. UserError for what the model cannot do.
+    (B, c, h, w): to watch, to change, or to cancel by raising. `images`: those that the request refers to;
+    the start's is cut to cover the canvas. UserError for what the model cannot do.
     """
-    return list(stream(model, request, on_step))
+    return list(stream(model, request, on_step, images))
 
 
-def stream(model: LatentDiffusion, request: ImageRequest, on_step: OnStep | None = None) -> Iterator[GeneratedImage]:
+def stream(
+    model: LatentDiffusion, request: ImageRequest, on_step: OnStep | None = None, images: Images | None = None
+) -> Iterator[GeneratedImage]:
     """As `generate`, but hands out pictures as their batches are finished, so that none waits for the last."""
     request = resolve(model, request)
     assert request.sampling.seed is not None
     seeds = picture_seeds(request.sampling.seed, request.sampling.count)
+    picture, steps = _guide(request, images or {}), len(plan_of(model, request).steps)
+    guide = None if picture is None or not steps else _encoded(model, picture)
     at_once = request.sampling.batch_size
     for start in range(0, len(seeds), at_once):
         batch = seeds[start : start + at_once]
-        try:
-            pixels = paint(model, [request.prompt] * len(batch), batch, request, on_step or keep)
-        except (MemoryError, RuntimeError) as error:
-            if isinstance(error, RuntimeError) and not _is_out_of_memory(error):
-                raise
-            size = f"{request.canvas.width}x{request.canvas.height}"
-            raise UserError(f"not enough memory for {len(batch)} at once of {size}; choose fewer or smaller") from error
-        for i, (seed, picture) in enumerate(zip(batch, pixels, strict=True), start):
-            yield GeneratedImage(to_image(picture), seed, i, request)
+        if picture is not None and not steps:
+            painted = [picture.copy() for _ in batch]
+        else:
+            painted = [to_image(pixels) for pixels in _paint_batch(model, batch, request, on_step or keep, guide)]
+        for i, (seed, image) in enumerate(zip(batch, painted, strict=True), start):
+            yield GeneratedImage(image, seed, i, request, steps)
+
+
+def _paint_batch(
+    model: LatentDiffusion, seeds: Sequence[int], request: ImageRequest, on_step: OnStep, guide: Posterior | None
+) -> Tensor:
+    """`paint` for one prompt; too little memory is the user's to mend."""
+    try:
+        return paint(model, [request.prompt] * len(seeds), seeds, request, on_step, guide)
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and not _is_out_of_memory(error):
+            raise
+        size = f"{request.canvas.width}x{request.canvas.height}"
+        raise UserError(f"not enough memory for {len(seeds)} at once of {size}; choose fewer or smaller") from error
 
 
 @torch.inference_mode()
@@ -73,21 +100,23 @@ def paint(
     seeds: Sequence[int],
     request: ImageRequest,
     on_step: OnStep = keep,
+    guide: Posterior | None = None,
 ) -> Tensor:
     """One batch, picture i of prompts[i] and seeds[i], the rest as the resolved `request` says.
 
-    Returns (B, 3, H, W), about [-1, 1].
+    `guide`: of one encoded picture (1, c, h, w), from which all start. Returns (B, 3, H, W), about [-1, 1].
     """
     canvas, sampling, guidance = request.canvas, request.sampling, request.guidance
-    if not (canvas.width and canvas.height and sampling.steps and sampling.sampler) or guidance.weight is None:
+    if not (canvas.width and canvas.height and sampling.sampler) or guidance.weight is None:
         raise ValueError("paint needs a resolved request; call resolve(model, request) first")
     condition = _encode(model, prompts)
     methods = []
     if guidance.weight != 1:
         methods = [ClassifierFree(_encode(model, [guidance.negative] * len(seeds)), guidance.weight)]
-    plan = make_plan(sampling.sampler, model.schedule, sampling.steps, model.plan_config(sampling.sampler))
+    plan = plan_of(model, request)
     noise = PictureNoise(seeds, model.latent_shape(canvas.width, canvas.height), model.dtype, model.device)
-    x = noise() * plan.start_scale
+    latents = None if guide is None else guide.at(noise())  # drawn first, as diffusers' pipeline does
+    x = plan.start(noise(), latents)
     run = find_sampler(sampling.sampler).run
     x = run(model.denoiser(condition, methods), x, plan.steps, noise, on_step, **plan.options)
     pixels = model.autoencoder.decode(x)
@@ -110,6 +139,40 @@ def _is_out_of_memory(error: RuntimeError) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
 
 
+def plan_of(model: LatentDiffusion, request: ImageRequest) -> Plan:
+    """The steps of every picture of a resolved request. UserError where sampler and steps do not fit."""
+    sampling, start = request.sampling, request.start
+    if sampling.sampler is None or sampling.steps is None:
+        raise ValueError("a plan needs a resolved request; call resolve(model, request) first")
+    strength = 1.0 if start.image is None else start.strength
+    config = model.plan_config(sampling.sampler)
+    return make_plan(sampling.sampler, model.schedule, sampling.steps, config, strength)
+
+
+def _guide(request: ImageRequest, images: Images) -> Image.Image | None:
+    """The start's picture, covering the canvas; None where there is none, or strength 1 ignores it."""
+    name, canvas = request.start.image, request.canvas
+    if name is None or request.start.strength == 1:
+        return None
+    if name not in images:
+        raise UserError(
+            f"the start image {name} is not among the {len(images)} pictures passed beside the request; "
+            "pass it in `images`, under that name"
+        )
+    assert canvas.width is not None
+    assert canvas.height is not None
+    try:
+        return cover(as_rgb(images[name]), canvas.width, canvas.height)
+    except UserError as error:
+        raise UserError(f"the start image {name}: {error}") from None
+
+
+@torch.inference_mode()
+def _encoded(model: LatentDiffusion, picture: Image.Image) -> Posterior:
+    pixels = to_pixels(picture)[None].to(model.device, model.dtype)
+    return model.autoencoder.encode(pixels)
+
+
 def resolve(model: LatentDiffusion, request: ImageRequest) -> ImageRequest:
     """The request with every None filled in: from the model's defaults, and a random seed.
 
@@ -124,9 +187,8 @@ def resolve(model: LatentDiffusion, request: ImageRequest) -> ImageRequest:
     steps = defaults.steps if sampling.steps is None else sampling.steps
     # Asked now, so that nothing is refused when half the work is done.
     model.latent_shape(width, height)
-    make_plan(sampler, model.schedule, steps, model.plan_config(sampler))
     picture_seeds(seed, sampling.count)
-    return request.model_copy(
+    resolved = request.model_copy(
         update={
             "canvas": Canvas(width=width, height=height),
             "sampling": sampling.model_copy(update={"sampler": sampler, "steps": steps, "seed": seed}),
@@ -135,8 +197,16 @@ def resolve(model: LatentDiffusion, request: ImageRequest) -> ImageRequest:
             ),
         }
     )
+    plan_of(model, resolved)
+    return resolved
 
 
 def to_image(pixels: Tensor) -> Image.Image:
     """(3, H, W) in [-1, 1] -> an RGB picture."""
     return Image.fromarray(to_bytes(pixels).permute(1, 2, 0).contiguous().cpu().numpy())
+
+
+def to_pixels(image: Image.Image) -> Tensor:
+    """An RGB picture -> (3, H, W) float32 in [-1, 1], by the rounding of diffusers' pipelines."""
+    values = torch.from_numpy(np.asarray(image).astype(np.float32) / 255.0)
+    return 2.0 * values.permute(2, 0, 1) - 1.0

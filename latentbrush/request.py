@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictInt
 
-__all__ = ["Canvas", "GuidanceRequest", "ImageRequest", "ModelRequest", "Sampling"]
+__all__ = ["Canvas", "GuidanceRequest", "ImageRequest", "ModelRequest", "Sampling", "Start"]
 
 
 def _finite(value: float) -> float:
@@ -68,6 +68,19 @@ class GuidanceRequest(_Block):
     negative: Text = ""
 
 
+class Start(_Block):
+    """From where a picture is painted: noise, or a guide picture under noise (SDEdit).
+
+    `image`: the SHA-256 of the guide's file, 64 hexadecimal digits; the picture itself is passed beside the
+    request. None for none, and then nothing else here is read.
+    `strength` in [0, 1]: the share of the steps that are run. 1 ignores the guide, 0 returns it; 0.3 to 0.6
+    keep its composition.
+    """
+
+    image: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    strength: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.8
+
+
 class ImageRequest(_Block):
     """A request for `sampling.count` pictures of `prompt`. pydantic's ValidationError for what cannot be.
 
@@ -81,3 +94,4 @@ class ImageRequest(_Block):
     canvas: Canvas = Canvas()
     sampling: Sampling = Sampling()
     guidance: GuidanceRequest = GuidanceRequest()
+    start: Start = Start()

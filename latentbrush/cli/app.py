@@ -11,7 +11,7 @@ from pydantic import ValidationError
 from typer.exceptions import TyperException
 
 from latentbrush.cli.data import data_app
-from latentbrush.cli.paint import txt2img
+from latentbrush.cli.paint import img2img, txt2img
 from latentbrush.cli.train import train
 from latentbrush.errors import UserError, one_line
 
@@ -28,6 +28,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(txt2img)
+app.command()(img2img)
 app.command()(train)
 app.add_typer(data_app, name="data")
 

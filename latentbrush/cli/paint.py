@@ -1,57 +1,67 @@
-"""`latentbrush txt2img`: from a prompt to PNG files."""
+"""`latentbrush txt2img` and `img2img`: from a prompt, and a picture, to PNG files."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from latentbrush.cli.options import number, size, whole
+from latentbrush.cli.options import number
 from latentbrush.cli.progress import steps_bar
-from latentbrush.request import Canvas, GuidanceRequest, ImageRequest, ModelRequest, Sampling
+from latentbrush.cli.shared import PaintOptions, with_paint_options
+from latentbrush.request import ImageRequest, Start
 
-__all__ = ["txt2img"]
+if TYPE_CHECKING:  # the pipeline imports torch
+    from latentbrush.pipeline import Images
+
+__all__ = ["img2img", "txt2img"]
+
+Prompt = Annotated[str, typer.Argument(help="What to paint.")]
 
 
-def txt2img(
-    prompt: Annotated[str, typer.Argument(help="What to paint.")],
-    negative: Annotated[str, typer.Option(help="What to move away from.")] = "",
-    model: Annotated[str, typer.Option(help="A shipped model's name, or a diffusers folder.")] = "emoji",
-    steps: Annotated[int | None, typer.Option(parser=whole, help="Denoising steps.")] = None,
-    sampler: Annotated[str | None, typer.Option(help="ddim, euler or dpmpp_2m.")] = None,
-    guidance: Annotated[float | None, typer.Option(parser=number, help="1 is none.")] = None,
-    seed: Annotated[int | None, typer.Option(parser=whole, help="Random, and printed, by default.")] = None,
-    count: Annotated[int, typer.Option(parser=whole, help="Pictures; picture i starts from seed + i.")] = 1,
-    canvas: Annotated[Canvas | None, typer.Option("--size", parser=size, metavar="WxH", help="In pixels.")] = None,
-    out: Annotated[Path | None, typer.Option(help="A PNG file or a folder; out/ by default.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing pictures.")] = False,
-) -> None:
+@with_paint_options
+def txt2img(prompt: Prompt, options: PaintOptions) -> None:
     """Paint PROMPT. Steps, guidance, sampler and size are the model's unless given."""
-    request = ImageRequest(
-        prompt=prompt,
-        model=ModelRequest(name=model),
-        canvas=canvas or Canvas(),
-        sampling=Sampling(sampler=sampler, steps=steps, seed=seed, count=count),
-        guidance=GuidanceRequest(weight=guidance, negative=negative),
-    )
-    paint_to_files(request, out, overwrite=overwrite)
+    paint_to_files(options.request(prompt), options)
 
 
-def paint_to_files(request: ImageRequest, out: Path | None, *, overwrite: bool) -> None:
+@with_paint_options
+def img2img(
+    prompt: Prompt,
+    image: Annotated[Path, typer.Option(help="The picture to start from; cut to cover the size.")],
+    strength: Annotated[
+        float, typer.Option(parser=number, help="From 0, the picture itself, to 1, none of it.")
+    ] = Start().strength,
+    *,
+    options: PaintOptions,
+) -> None:
+    """Paint PROMPT over a picture. Steps, guidance, sampler and size are the model's unless given."""
+    # The request first: a strength out of range is told before a large file is read.
+    request = options.request(prompt, Start(strength=strength))
+    from latentbrush.formats import load_photo
+
+    photo = load_photo(image)
+    request = request.model_copy(update={"start": Start(image=photo.sha256, strength=strength)})
+    paint_to_files(request, options, {photo.sha256: photo.image})
+
+
+def paint_to_files(request: ImageRequest, options: PaintOptions, images: Images | None = None) -> None:
     """Serve a request into PNG files; refuses what cannot be written before any work is done."""
     from latentbrush.formats import check_writable, load_model, output_paths, save_picture
-    from latentbrush.pipeline import resolve, stream
+    from latentbrush.pipeline import plan_of, resolve, stream
 
     model = load_model(request.model.name, sampler=request.sampling.sampler)
     request = resolve(model, request)
-    paths = output_paths(out, request)
-    check_writable(paths, overwrite=overwrite)
+    plan = plan_of(model, request)
+    paths = output_paths(options.out, request)
+    check_writable(paths, overwrite=options.overwrite)
     for name, prompt in (("prompt", request.prompt), ("negative prompt", request.guidance.negative)):
         if left_out := model.text.cut(prompt):
             print(f"latentbrush: the {name} is too long; left out: {left_out!r}", file=sys.stderr)
-    with steps_bar(request) as on_step:
-        for image, path in zip(stream(model, request, on_step), paths, strict=True):
-            save_picture(image.image, path, image.request, index=image.index)
-            print(f"{path} (seed {image.seed})")
+    batches = -(-request.sampling.count // request.sampling.batch_size)
+    with steps_bar(plan.calls * batches) as on_step:
+        for picture, path in zip(stream(model, request, on_step, images), paths, strict=True):
+            save_picture(picture.image, path, picture.request, index=picture.index, steps_run=picture.steps)
+            print(f"{path} (seed {picture.seed})")

@@ -17,8 +17,6 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from latentbrush.request import ImageRequest
-
 if TYPE_CHECKING:  # a watcher needs no torch to be defined
     from torch import Tensor
 
@@ -56,11 +54,10 @@ def count_bar(description: str) -> Iterator[Callable[[int, int], None]]:
 
 
 @contextmanager
-def steps_bar(request: ImageRequest) -> Iterator[OnStep]:
-    """Yields an `on_step` that counts the network calls of all batches of a resolved request."""
-    count, batch = request.sampling.count, request.sampling.batch_size
+def steps_bar(total: int) -> Iterator[OnStep]:
+    """Yields an `on_step` that counts the network calls of all batches, `total` of them."""
     with _bar() as bar:
-        task = bar.add_task("painting", total=(request.sampling.steps or 0) * -(-count // batch))
+        task = bar.add_task("painting", total=total)
 
         def on_step(x: Tensor, level: Level, denoised: Denoised) -> Tensor:
             bar.advance(task)

@@ -10,17 +10,20 @@ from latentbrush.diffusion.guidance import CONDITION, ClassifierFree, Guidance, 
 from latentbrush.diffusion.level import Level, Plan, Scalar, Step, with_level_after
 from latentbrush.diffusion.losses import Weighting, diffusion_loss, loss_weight
 from latentbrush.diffusion.noise import MAX_SEED, PictureNoise, picture_seeds
+from latentbrush.diffusion.plan_config import PlanConfig
 from latentbrush.diffusion.plans import (
     SAMPLERS,
-    PlanConfig,
     Sampler,
     ddim_plan,
+    ddpm_plan,
     dpmpp_2m_plan,
+    euler_ancestral_plan,
     euler_plan,
     find_sampler,
+    heun_plan,
     make_plan,
 )
-from latentbrush.diffusion.samplers import Noise, OnStep, ddim, dpmpp_2m, keep, posterior_variance
+from latentbrush.diffusion.samplers import Noise, OnStep, ddim, ddpm, dpmpp_2m, heun, keep, posterior_variance
 from latentbrush.diffusion.schedule import BetaSchedule, Schedule
 from latentbrush.diffusion.spacing import Spacing
 
@@ -51,12 +54,17 @@ __all__ = [
     "Weighting",
     "ddim",
     "ddim_plan",
+    "ddpm",
+    "ddpm_plan",
     "diffusion_loss",
     "dpmpp_2m",
     "dpmpp_2m_plan",
+    "euler_ancestral_plan",
     "euler_plan",
     "find_sampler",
     "guided",
+    "heun",
+    "heun_plan",
     "keep",
     "loss_weight",
     "make_plan",

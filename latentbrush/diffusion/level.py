@@ -71,14 +71,31 @@ class Step:
 class Plan:
     """All that a sampler needs for one picture, decided on the full schedule.
 
-    `steps`: at least one; the last one's `next` is finished (t None).
-    `start_scale`: unit Gaussian noise times this is the x that the first step reads.
+    `steps`: the last one's `next` is finished (t None). None where the strength is so low that no step is
+    left: then the guide is the picture.
+    `start_scale`: without a guide, unit Gaussian noise times this is the x that the first step reads.
     `options`: keywords of the sampler, such as `eta` or `euler_last`.
+    `calls_per_step`: how often each step asks the network; the last, which finishes, asks once.
     """
 
     steps: tuple[Step, ...]
     start_scale: float
     options: Mapping[str, Any] = field(default_factory=dict)
+    calls_per_step: int = 1
+
+    @property
+    def calls(self) -> int:
+        """How often the network is asked for a picture."""
+        return self.calls_per_step * (len(self.steps) - 1) + 1 if self.steps else 0
+
+    def start(self, noise: Tensor, guide: Tensor | None = None) -> Tensor:
+        """The x that the first step reads, from unit noise and, if there is one, a clean guide; all (B, c, h, w).
+
+        The guide is noised to the first level (SDEdit, Meng et al. 2022, Algorithm 1).
+        """
+        if guide is None:
+            return noise * self.start_scale
+        return self.steps[0].now.mix(guide, noise)
 
 
 def with_level_after(steps: Sequence[Step]) -> Iterator[tuple[Step, Level]]:

@@ -12,16 +12,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 from torch import Tensor
 
 from latentbrush.diffusion.denoiser import Denoise, Denoised
 from latentbrush.diffusion.level import Level, Step, with_level_after
 
-__all__ = ["Noise", "OnStep", "ddim", "dpmpp_2m", "keep", "posterior_variance"]
+__all__ = ["Noise", "OnStep", "Variance", "ddim", "ddpm", "dpmpp_2m", "heun", "keep", "posterior_variance"]
 
 Noise = Callable[[], Tensor]
 OnStep = Callable[[Tensor, Level, Denoised], Tensor]
+Variance = Literal["fixed_small", "fixed_large"]
+"""Of a DDPM step's noise: the posterior's, or that of the forward step (DDPM, section 3.2)."""
 
 
 def keep(x: Tensor, level: Level, denoised: Denoised) -> Tensor:
@@ -62,6 +65,61 @@ def posterior_variance(step: Step) -> float:
     (alpha, sigma), (alpha_next, sigma_next) = step.now.floats(), step.next.floats()
     kept = alpha * sigma_next / (sigma * alpha_next)
     return max(sigma_next**2 * (1.0 - kept**2), 0.0)
+
+
+def ddpm(
+    denoise: Denoise,
+    x: Tensor,
+    steps: Sequence[Step],
+    noise: Noise,
+    on_step: OnStep = keep,
+    *,
+    variance: Variance = "fixed_small",
+) -> Tensor:
+    """Ancestral sampling (DDPM, Ho et al. 2020, eq. 6, 7 and Algorithm 2) in the plane.
+
+    Unlike DDIM with eta 1 it takes the posterior's mean from x0 and x, so that a clipped x0 counts fully,
+    and may draw with more than the posterior's variance. Nothing is drawn for the finished picture, for it
+    would stay: diffusers' scheduler does so where the last time is not 0. Returns the finished x (B, c, h, w).
+    """
+    for step, level in with_level_after(steps):
+        seen = denoise(x, step.at)
+        (alpha, sigma), (alpha_next, sigma_next) = step.now.floats(), step.next.floats()
+        small = posterior_variance(step)
+        forward = alpha / alpha_next  # x_now = forward * x_next + noise of variance `large`
+        large = sigma**2 - (forward * sigma_next) ** 2
+        share = large / sigma**2  # how far x0 decides the mean, against x
+        x = alpha_next * share * seen.x0 + forward * (sigma_next / sigma) ** 2 * x
+        if step.next.t is not None:
+            x = x + math.sqrt(small if variance == "fixed_small" else large) * noise()
+        x = on_step(x, level, seen)
+    return x
+
+
+def heun(
+    denoise: Denoise,
+    x: Tensor,
+    steps: Sequence[Step],
+    noise: Noise,
+    on_step: OnStep = keep,
+) -> Tensor:
+    """Heun's method (Karras et al. 2022, Algorithm 1), deterministic, in x / alpha over sigma / alpha.
+
+    Each step is Euler's, then once more with the mean of the slopes at its two ends; a step to sigma = 0 or
+    to a finished level is Euler's. `on_step` sees both: what it returns for the first is where the second
+    slope is taken. Asks the network twice a step; no alpha may be 0. Returns the finished x (B, c, h, w).
+    """
+    for step, level in with_level_after(steps):
+        (alpha, sigma), (alpha_next, sigma_next) = step.now.floats(), step.next.floats()
+        start, width = x / alpha, sigma_next / alpha_next - sigma / alpha
+        seen = denoise(x, step.at)
+        slope = (x - alpha * seen.x0) / sigma  # eps, but of a clipped x0
+        x = on_step(alpha_next * (start + width * slope), step.next, seen)
+        if sigma_next > 0 and step.next.t is not None:
+            seen = denoise(x, step.next)
+            slope = (slope + (x - alpha_next * seen.x0) / sigma_next) / 2
+            x = on_step(alpha_next * (start + width * slope), level, seen)
+    return x
 
 
 def dpmpp_2m(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, get_args
@@ -14,8 +15,9 @@ from latentbrush.errors import UserError
 
 __all__ = ["BetaSchedule", "Schedule"]
 
-BetaSchedule = Literal["linear", "scaled_linear"]
-"""'scaled_linear' is linear in sqrt(beta); CompVis' configs call that one "linear", diffusers does not."""
+BetaSchedule = Literal["linear", "scaled_linear", "squaredcos_cap_v2"]
+"""'scaled_linear' is linear in sqrt(beta); CompVis' configs call that one "linear", diffusers does not.
+'squaredcos_cap_v2' is the cosine schedule (Nichol & Dhariwal 2021, "Improved DDPM", eq. 17)."""
 
 
 MAX_TIMESTEPS = 100_000
@@ -26,7 +28,8 @@ MAX_TIMESTEPS = 100_000
 class Schedule:
     """A discrete, variance-preserving schedule (DDPM, section 2). The defaults are Stable Diffusion's.
 
-    `beta_start`, `beta_end`: 0 < beta_start <= beta_end < 1. `num_train_timesteps`: T, from 2 to 100,000.
+    `beta_start`, `beta_end`: 0 < beta_start <= beta_end < 1; the cosine schedule does not read them.
+    `num_train_timesteps`: T, from 2 to 100,000.
     `rescale_zero_snr`: shift and scale the table so that the last level is pure noise (Lin et al. 2024,
     "Common Diffusion Noise Schedules and Sample Steps are Flawed", Algorithm 1).
     `trained_betas`: all T betas, each in (0, 1]; then the three fields that describe betas are not read.
@@ -59,10 +62,15 @@ class Schedule:
         if self.beta_schedule not in get_args(BetaSchedule):
             names = ", ".join(get_args(BetaSchedule))
             raise UserError(f"beta_schedule {self.beta_schedule!r} is unknown; choose one of {names}")
-        if not 0 < self.beta_start <= self.beta_end < 1:
+        if not self.is_cosine and not 0 < self.beta_start <= self.beta_end < 1:
             raise UserError(
                 f"betas from {self.beta_start} to {self.beta_end}; needed is 0 < beta_start <= beta_end < 1"
             )
+
+    @property
+    def is_cosine(self) -> bool:
+        """Are the betas the cosine schedule's, or given by a configuration that names it?"""
+        return self.beta_schedule == "squaredcos_cap_v2"
 
     @cached_property
     def alphas_cumprod(self) -> Tensor:
@@ -81,6 +89,8 @@ class Schedule:
         T = self.num_train_timesteps
         if self.trained_betas is not None:
             return torch.tensor(self.trained_betas, dtype=torch.float32)
+        if self.is_cosine:
+            return torch.tensor(_cosine_betas(T), dtype=torch.float32)
         if self.beta_schedule == "linear":
             return torch.linspace(self.beta_start, self.beta_end, T, dtype=torch.float32)
         return torch.linspace(self.beta_start**0.5, self.beta_end**0.5, T, dtype=torch.float32) ** 2
@@ -106,6 +116,15 @@ class Schedule:
         alpha = abar.sqrt().to(dtype).to(device)
         sigma = (1.0 - abar).sqrt().to(dtype).to(device)
         return Level(alpha, sigma, t.to(device))
+
+
+def _cosine_betas(count: int) -> list[float]:
+    """Improved DDPM, eq. 17, betas cut off at 0.999 so that no step destroys everything."""
+
+    def abar(share: float) -> float:
+        return math.cos((share + 0.008) / 1.008 * math.pi / 2) ** 2
+
+    return [min(1 - abar((i + 1) / count) / abar(i / count), 0.999) for i in range(count)]
 
 
 def _rescaled_to_zero_snr(betas: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from latentbrush.formats.clip import SIGNED, CLIPParts, PixelScale, load_clip, save_clip
 from latentbrush.formats.folder import load_autoencoder, load_model, save_autoencoder, save_model
+from latentbrush.formats.photos import Photo, as_rgb, cover, load_photo
 from latentbrush.formats.pictures import METADATA_KEY, check_writable, output_paths, read_request, save_picture
 from latentbrush.formats.shipped import resolve_model, shipped_models
 
@@ -9,11 +10,15 @@ __all__ = [
     "METADATA_KEY",
     "SIGNED",
     "CLIPParts",
+    "Photo",
     "PixelScale",
+    "as_rgb",
     "check_writable",
+    "cover",
     "load_autoencoder",
     "load_clip",
     "load_model",
+    "load_photo",
     "output_paths",
     "read_request",
     "resolve_model",

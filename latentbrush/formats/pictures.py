@@ -69,10 +69,15 @@ def _check_folder(folder: Path) -> None:
                 made.rmdir()
 
 
-def save_picture(image: Image.Image, path: Path, request: ImageRequest, *, index: int) -> None:
-    """Write picture `index` of a resolved request, whole or not at all. UserError where the disk refuses."""
+def save_picture(
+    image: Image.Image, path: Path, request: ImageRequest, *, index: int, steps_run: int | None = None
+) -> None:
+    """Write picture `index` of a resolved request, whole or not at all. UserError where the disk refuses.
+
+    `steps_run`: how many of the request's steps painted it, all if None; a strength below 1 leaves some out.
+    """
     info = PngInfo()
-    info.add_itxt(METADATA_KEY, json.dumps(_metadata(request, index), ensure_ascii=False))
+    info.add_itxt(METADATA_KEY, json.dumps(_metadata(request, index, steps_run), ensure_ascii=False))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -98,7 +103,7 @@ def read_request(path: Path) -> ImageRequest:
         raise UserError(f"the request in {path} is damaged; give a PNG painted here, with its metadata") from None
 
 
-def _metadata(request: ImageRequest, index: int) -> dict[str, Any]:
+def _metadata(request: ImageRequest, index: int, steps_run: int | None) -> dict[str, Any]:
     try:
         ours = version("latentbrush")
     except PackageNotFoundError:  # run from a checkout that is not installed
@@ -106,5 +111,6 @@ def _metadata(request: ImageRequest, index: int) -> dict[str, Any]:
     return {
         "request": request.model_dump(mode="json"),
         "index": index,
+        "steps_run": request.sampling.steps if steps_run is None else steps_run,
         "versions": {"latentbrush": ours, "torch": torch.__version__},
     }

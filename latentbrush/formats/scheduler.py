@@ -31,30 +31,41 @@ class Scheduler:
 @dataclass(frozen=True)
 class SchedulerClass:
     """A diffusers scheduler: the sampler it is here, the plan options it has (under the same names), and
-    the only values supported of what else it has, defaults first."""
+    the only values supported of what else it has, defaults first.
+
+    `beta_range`: its beta_start and beta_end where a file states none. `zero_snr`: does it know
+    rescale_betas_zero_snr? Else that field does nothing. `clips`: does it clip unless told not to?
+    """
 
     sampler: str
     options: tuple[str, ...]
     only: Mapping[str, tuple[Any, ...]]
+    beta_range: tuple[float, float] = (0.0001, 0.02)
+    zero_snr: bool = True
+    clips: bool = False
 
 
-NO_SIGMAS: Mapping[str, tuple[Any, ...]] = {
-    "use_karras_sigmas": (False, None),
+OTHER_SIGMAS: Mapping[str, tuple[Any, ...]] = {
     "use_exponential_sigmas": (False, None),
     "use_beta_sigmas": (False, None),
 }
 CLASSES: Mapping[str, SchedulerClass] = {
-    "DDIMScheduler": SchedulerClass("ddim", ("set_alpha_to_one",), {"thresholding": (False,)}),
+    "DDIMScheduler": SchedulerClass("ddim", ("set_alpha_to_one",), {"thresholding": (False,)}, clips=True),
+    "DDPMScheduler": SchedulerClass("ddpm", ("variance_type",), {"thresholding": (False,)}, clips=True),
     "EulerDiscreteScheduler": SchedulerClass(
         "euler",
-        ("final_sigmas_type",),
-        {**NO_SIGMAS, "interpolation_type": ("linear",), "timestep_type": ("discrete",)},
+        ("final_sigmas_type", "use_karras_sigmas"),
+        {**OTHER_SIGMAS, "interpolation_type": ("linear",), "timestep_type": ("discrete",)},
+    ),
+    "EulerAncestralDiscreteScheduler": SchedulerClass("euler_ancestral", (), {}),
+    "HeunDiscreteScheduler": SchedulerClass(
+        "heun", ("use_karras_sigmas",), OTHER_SIGMAS, beta_range=(0.00085, 0.012), zero_snr=False
     ),
     "DPMSolverMultistepScheduler": SchedulerClass(
         "dpmpp_2m",
-        ("final_sigmas_type", "solver_order", "lower_order_final", "euler_at_final"),
+        ("final_sigmas_type", "use_karras_sigmas", "solver_order", "lower_order_final", "euler_at_final"),
         {
-            **NO_SIGMAS,
+            **OTHER_SIGMAS,
             "thresholding": (False,),
             "algorithm_type": ("dpmsolver++",),
             # The class itself reads the latter three, other solvers' names, as the first.
@@ -73,9 +84,11 @@ READERS: Mapping[str, Callable[[Fields, str], Any]] = {
     "solver_order": Fields.whole,
     "lower_order_final": Fields.flag,
     "euler_at_final": Fields.flag,
+    "use_karras_sigmas": Fields.flag,
+    "variance_type": Fields.name,
 }
 # These keep their meaning when another sampler is chosen, as diffusers' from_config has it.
-SHARED = ("set_alpha_to_one", "final_sigmas_type")
+SHARED = ("set_alpha_to_one", "final_sigmas_type", "use_karras_sigmas")
 # What only these classes' unsupported fields, or classes not here, would ask for. StableDiffusionPipeline
 # itself sets clip_sample to false, whatever the file says: latents are not bounded.
 IDLE = (
@@ -110,17 +123,23 @@ def read_scheduler(fields: Fields, name: str, sampler: str | None = None) -> Sch
             )
         chosen = sampler
     # Naming the folder's own sampler must not change its options.
-    result = _read(fields, chosen, row.options if row is not None and row.sampler == chosen else ())
+    own = row.options if row is not None and row.sampler == chosen else ()
+    betas = (0.0001, 0.02) if row is None else row.beta_range
+    # A class that does not know the rescaling ignores it; a chosen sampler does not.
+    zero_snr = row is None or sampler is not None or row.zero_snr
+    result = _read(fields, chosen, own, betas, zero_snr=zero_snr)
     if sampler is None:
         fields.done()
     return result
 
 
-def _read(fields: Fields, sampler: str, own: tuple[str, ...]) -> Scheduler:
+def _read(
+    fields: Fields, sampler: str, own: tuple[str, ...], betas: tuple[float, float], *, zero_snr: bool
+) -> Scheduler:
     """What any class states, and the options of its `own`; a UserError of a value names the file, too."""
     try:
         options = _options(fields, own)
-        result = Scheduler(_schedule(fields), _prediction(fields), sampler, options)
+        result = Scheduler(_schedule(fields, betas, zero_snr=zero_snr), _prediction(fields), sampler, options)
         PlanConfig(**options)
     except UserError as error:
         message = str(error)
@@ -132,6 +151,9 @@ def _check_supported(fields: Fields, row: SchedulerClass) -> None:
     try:
         for key, allowed in row.only.items():
             fields.only(key, *allowed)
+        if "use_karras_sigmas" in row.options and fields.raw("use_karras_sigmas"):
+            for key in ("sigma_min", "sigma_max"):  # another range than that of the schedule
+                fields.only(key, None)
     except UserError as error:
         names = "|".join(SAMPLERS)
         raise UserError(f"{error}; or choose a sampler (--sampler {names}) to do without it") from None
@@ -158,7 +180,8 @@ def _options(fields: Fields, own: tuple[str, ...]) -> dict[str, Any]:
     return options
 
 
-def _schedule(fields: Fields) -> Schedule:
+def _schedule(fields: Fields, beta_range: tuple[float, float], *, zero_snr: bool) -> Schedule:
+    """`beta_range`: the class's own default; `zero_snr`: does it know the rescaling?"""
     betas = fields.raw("trained_betas")
     if betas is not None:
         numeric = isinstance(betas, list) and all(isinstance(b, int | float) for b in betas)
@@ -167,10 +190,10 @@ def _schedule(fields: Fields) -> Schedule:
         betas = tuple(float(beta) for beta in betas)
     return Schedule(
         beta_schedule=cast(Any, fields.name("beta_schedule", "linear")),
-        beta_start=fields.number("beta_start", 0.0001),
-        beta_end=fields.number("beta_end", 0.02),
+        beta_start=fields.number("beta_start", beta_range[0]),
+        beta_end=fields.number("beta_end", beta_range[1]),
         num_train_timesteps=fields.whole("num_train_timesteps", 1000),
-        rescale_zero_snr=fields.flag("rescale_betas_zero_snr", False),
+        rescale_zero_snr=fields.flag("rescale_betas_zero_snr", False) and zero_snr,
         trained_betas=betas,
     )
 
@@ -184,7 +207,7 @@ def write_scheduler(scheduler: Scheduler) -> dict[str, Any]:
     """The configuration of the diffusers class that is this sampler.
 
     eta is not in it: diffusers takes it as an argument only. UserError for a steps_offset that
-    StableDiffusionPipeline would not keep.
+    StableDiffusionPipeline would not keep, and for a schedule that the class does not know.
     """
     name, row = next((name, row) for name, row in CLASSES.items() if row.sampler == scheduler.sampler)
     schedule = scheduler.schedule
@@ -194,6 +217,11 @@ def write_scheduler(scheduler: Scheduler) -> dict[str, Any]:
             f"steps_offset {plan.steps_offset} cannot be saved: StableDiffusionPipeline always takes 1 and "
             "would paint other pictures; set it to 1, or choose another spacing"
         )
+    if schedule.rescale_zero_snr and not row.zero_snr:
+        raise UserError(
+            f"a schedule with rescale_zero_snr cannot be saved for the sampler {row.sampler}: {name} does not know "
+            "it and would paint other pictures; choose another sampler"
+        )
     return {
         "_class_name": name,
         "_diffusers_version": DIFFUSERS_VERSION,
@@ -202,10 +230,10 @@ def write_scheduler(scheduler: Scheduler) -> dict[str, Any]:
         "beta_end": schedule.beta_end,
         "beta_schedule": schedule.beta_schedule,
         "trained_betas": None if schedule.trained_betas is None else list(schedule.trained_betas),
-        "rescale_betas_zero_snr": schedule.rescale_zero_snr,
+        **({"rescale_betas_zero_snr": schedule.rescale_zero_snr} if row.zero_snr else {}),
         "prediction_type": scheduler.prediction,
         "timestep_spacing": plan.spacing,
         "steps_offset": 1,
         **{key: getattr(plan, key) for key in row.options},
-        **({"clip_sample": False} if name == "DDIMScheduler" else {}),
+        **({"clip_sample": False} if row.clips else {}),
     }

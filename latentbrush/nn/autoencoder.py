@@ -60,7 +60,11 @@ class Posterior:
     def sample(self, generator: torch.Generator | None = None) -> Tensor:
         """A reparameterised draw; the noise comes from a CPU generator whatever the device."""
         noise = torch.randn(self.mean.shape, generator=generator, dtype=self.mean.dtype)
-        return self.mean + (0.5 * self.logvar).exp() * noise.to(self.mean.device)
+        return self.at(noise.to(self.mean.device))
+
+    def at(self, noise: Tensor) -> Tensor:
+        """The draw that a unit Gaussian `noise` makes; more noises (B, c, h, w) than means share one mean."""
+        return self.mean + (0.5 * self.logvar).exp() * noise
 
     def kl(self) -> Tensor:
         """KL(q || N(0, I)) in nats, summed over each picture's latent: (B,)."""

@@ -15,7 +15,7 @@ def test_noise_falls_and_the_last_level_is_finished(name, spacing, zero_snr):
     least = float(schedule.alphas_cumprod[0]) ** 0.5
     for n_steps in range(1, 70):  # through 61, where trailing spacing yields a step too many
         plan = make_plan(name, schedule, n_steps, PlanConfig(spacing))
-        further = spacing == "trailing" and n_steps == 61 and name != "ddim"
+        further = spacing == "trailing" and n_steps == 61 and name not in ("ddim", "ddpm")
         assert len(plan.steps) == n_steps + further
         for step in plan.steps:
             assert step.next.sigma * step.now.alpha < step.now.sigma * step.next.alpha
@@ -49,11 +49,11 @@ def test_dpmpp_refuses_to_visit_a_time_twice(spacing):
 
 
 def test_an_unknown_sampler_is_answered_with_the_known():
-    with pytest.raises(UserError, match=r"'heun'.*ddim, euler, dpmpp_2m"):
-        find_sampler("heun")
+    with pytest.raises(UserError, match=r"'plms'.*ddim, euler, dpmpp_2m, heun, euler_ancestral, ddpm"):
+        find_sampler("plms")
 
 
-@pytest.mark.parametrize("name", ["euler", "dpmpp_2m"])
+@pytest.mark.parametrize("name", [name for name in SAMPLERS if name != "ddim"])
 def test_eta_is_not_silently_dropped(name):
     with pytest.raises(UserError, match=f"eta is 0.5, but {name}"):
         make_plan(name, Schedule(), 10, PlanConfig(eta=0.5))
@@ -68,11 +68,33 @@ def test_eta_is_not_silently_dropped(name):
         ({"eta": float("nan")}, "nan"),
         ({"final_sigmas_type": "one"}, "'one'.*zero, sigma_min"),
         ({"solver_order": 3}, "is 3"),
+        ({"variance_type": "learned"}, "'learned'.*fixed_small, fixed_large"),
     ],
 )
 def test_what_a_plan_configuration_refuses(options, said):
     with pytest.raises(UserError, match=said):
         PlanConfig(**options)
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("spacing", ["leading", "trailing", "linspace"])
+def test_a_strength_leaves_the_end_of_the_whole_plan(name, spacing):
+    """All but the steps are decided on the whole schedule, as the order of DPM++'s last step."""
+    for n_steps in (1, 7, 20, 61):
+        whole = make_plan(name, Schedule(), n_steps, PlanConfig(spacing))
+        for strength in (0.0, 0.01, 0.3, 0.5, 0.99, 1.0):
+            plan = make_plan(name, Schedule(), n_steps, PlanConfig(spacing), strength)
+            run = int(n_steps * strength)
+            assert plan.steps == (whole.steps[n_steps - run :] if run else ())
+            assert (plan.start_scale, plan.options) == (whole.start_scale, whole.options)
+        assert plan == whole
+
+
+@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("strength", [-0.1, 1.1, float("nan")])
+def test_a_strength_out_of_range(name, strength):
+    with pytest.raises(UserError, match=f"strength is {strength}.*from 0 .* to 1"):
+        make_plan(name, Schedule(), 10, None, strength)
 
 
 def test_x_is_read_next_where_the_next_step_starts():

@@ -16,13 +16,18 @@ from latentbrush.diffusion import (
     Schedule,
     Step,
     ddim,
+    ddpm,
     dpmpp_2m,
+    heun,
     make_plan,
     posterior_variance,
 )
 
 MEAN, SPREAD = 0.7, 0.5
 """Data x0 ~ N(MEAN, SPREAD^2), for which the perfect denoiser is linear and every answer known."""
+
+
+DETERMINISTIC = [name for name in SAMPLERS if name not in ("euler_ancestral", "ddpm")]
 
 
 def gaussian(prediction="v_prediction", mean=MEAN, spread=SPREAD):
@@ -69,7 +74,7 @@ def errors(name, spacing, numbers):
     return found
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
+@pytest.mark.parametrize("name", [name for name in DETERMINISTIC if name != "heun"])
 def test_a_gaussian_is_painted_as_the_probability_flow_says(name):
     # Numbers that divide T: with others, DDIM's steps of T // N do not meet.
     coarse, middle, fine = errors(name, "leading" if name == "ddim" else "linspace", [25, 100, 500])
@@ -78,6 +83,20 @@ def test_a_gaussian_is_painted_as_the_probability_flow_says(name):
     assert fine < 0.4 * middle < 0.16 * coarse
     # of deviations up to 4 * SPREAD; measured 0.009 (DPM++) to 0.013
     assert fine < 2e-2
+
+
+def test_heun_is_of_second_order_between_two_levels():
+    """On steps uniform in log(sigma), with no jump to sigma = 0: error falls as 1 / N^2."""
+
+    def error(n_steps):
+        sigmas = torch.linspace(2.0, -2.0, n_steps + 1, dtype=torch.float64).exp().tolist()
+        levels = [Level(1.0, sigma, 0.0) for sigma in sigmas]
+        x = unit_noise()() * sigmas[0]
+        painted = heun(gaussian(), x, [Step(now, after) for now, after in pairwise(levels)], no_noise)
+        return float((painted - analytic(x, levels[0], levels[-1])).abs().max())
+
+    assert error(100) / error(200) == pytest.approx(4, rel=0.1)
+    assert error(200) < 1e-3
 
 
 def test_dpmpp_is_of_second_order_between_two_levels():
@@ -106,7 +125,8 @@ def test_a_single_picture_is_found_from_any_noise(name, spacing, n_steps):
     plan = make_plan(name, Schedule(), n_steps, PlanConfig(spacing))
     denoiser = gaussian(spread=0.0)
     x = unit_noise()() * plan.start_scale
-    painted = SAMPLERS[name].run(denoiser, x, plan.steps, no_noise, **plan.options)
+    noise = no_noise if name in DETERMINISTIC else unit_noise(seed=9)
+    painted = SAMPLERS[name].run(denoiser, x, plan.steps, noise, **plan.options)
     last = plan.steps[-1].next
     left = (painted - last.alpha * MEAN) / max(last.sigma, 1e-30)  # DDIM, trailing, may end at abar_0
     assert last.sigma == 0 or float(left.abs().max()) < 10
@@ -186,8 +206,8 @@ def test_the_prediction_type_changes_nothing(name, prediction):
     plan = make_plan(name, Schedule(), 12)
     x = unit_noise()() * plan.start_scale
     paint = SAMPLERS[name].run
-    by_v = paint(gaussian("v_prediction"), x, plan.steps, no_noise, **plan.options)
-    other = paint(gaussian(prediction), x, plan.steps, no_noise, **plan.options)
+    by_v = paint(gaussian("v_prediction"), x, plan.steps, unit_noise(seed=9), **plan.options)
+    other = paint(gaussian(prediction), x, plan.steps, unit_noise(seed=9), **plan.options)
     # epsilon's x0 divides 1e-16 by alpha, 0.07 at the least, sample's eps by sigma, 0.03 at the least
     torch.testing.assert_close(other, by_v, rtol=1e-12, atol=1e-12)
 
@@ -208,12 +228,14 @@ def test_on_step_follows_every_network_call_and_may_change_x(name):
         return x + 1.0
 
     painted = SAMPLERS[name].run(
-        denoise, unit_noise()() * plan.start_scale, plan.steps, no_noise, on_step, **plan.options
+        denoise, unit_noise()() * plan.start_scale, plan.steps, unit_noise(seed=9), on_step, **plan.options
     )
-    assert [what for what, *_ in events] == ["network", "step"] * 6
+    assert [what for what, *_ in events] == ["network", "step"] * plan.calls
     asked = [level for what, level, _ in events if what == "network"]
     told = [level for what, level, _ in events if what == "step"]
-    assert asked == [step.at for step in plan.steps]
+    # Heun asks at both ends of a step, and at the last once, for no network reads a finished level.
+    both = [level for step in plan.steps for level in (step.at, step.next)][:-1]
+    assert asked == (both if name == "heun" else [step.at for step in plan.steps])
     assert told[:-1] == asked[1:]
     assert (told[-1], told[-1].t) == (plan.steps[-1].next, None)
     for (_, _, left), (_, _, taken) in zip(events[1::2], [*events[2::2], (0, 0, painted)], strict=True):
@@ -234,6 +256,23 @@ def test_the_type_of_x_is_kept(name, dtype):
     )
     assert painted.dtype == dtype
     assert bool(painted.isfinite().all())
+
+
+def test_ddpm_is_ddim_with_eta_one_while_nothing_is_clipped():
+    steps = make_plan("ddpm", Schedule(), 10).steps
+    one = ddpm(gaussian(), unit_noise()(), steps, unit_noise(seed=9))
+    other = ddim(gaussian(), unit_noise()(), steps, unit_noise(seed=9), eta=1.0)
+    torch.testing.assert_close(one, other, rtol=1e-11, atol=1e-12)  # as the product of DDIM's steps
+
+
+def test_ddpms_large_variance_is_the_forward_steps():
+    """beta_t = 1 - abar_t / abar_t' (DDPM, section 3.2), and none is added to the finished picture."""
+    steps = make_plan("ddpm", Schedule(), 10, PlanConfig("trailing", variance_type="fixed_large")).steps
+    zero, one = torch.zeros(1, 1, 1, 1, dtype=torch.float64), torch.ones(1, 1, 1, 1, dtype=torch.float64)
+    for step in steps:
+        drawn = ddpm(lambda x, level: Denoised(zero, zero, zero), zero, [step], lambda: one, variance="fixed_large")
+        beta = 1 - (step.now.alpha / step.next.alpha) ** 2
+        assert float(drawn) ** 2 == pytest.approx(0.0 if step is steps[-1] else beta, rel=1e-12)
 
 
 def test_two_evaluations_at_one_level_give_no_slope():

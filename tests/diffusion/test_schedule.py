@@ -1,5 +1,7 @@
 """The schedule's own promises; its tables are compared with diffusers' in tests/parity."""
 
+import math
+
 import pytest
 import torch
 
@@ -27,6 +29,15 @@ def test_zero_snr_keeps_the_first_level_and_ends_in_noise():
     # sqrt, shift, scale and square in float32: a few roundings of 6e-8
     assert float(rescaled[0]) == pytest.approx(float(plain[0]), rel=3e-7)
     assert bool((rescaled[1:] < rescaled[:-1]).all())
+
+
+def test_the_cosine_schedule_has_no_beta_range():
+    """abar is cos^2 until betas are cut off at 0.999 (Improved DDPM, eq. 17)."""
+    abar = Schedule("squaredcos_cap_v2", beta_start=0.0).alphas_cumprod
+    start, middle = (math.cos(share / 1.008 * math.pi / 2) ** 2 for share in (0.008, 0.508))
+    # 500 products of float32 numbers: at most 500 roundings of 6e-8
+    assert float(abar[499]) == pytest.approx(middle / start, rel=3e-5)
+    assert float(abar[-1] / abar[-2]) == pytest.approx(0.001, rel=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,11 @@ import torch
 from diffusers import (
     AutoencoderKL,
     DDIMScheduler,
+    DDPMScheduler,
     DPMSolverMultistepScheduler,
+    EulerAncestralDiscreteScheduler,
     EulerDiscreteScheduler,
+    HeunDiscreteScheduler,
     PNDMScheduler,
     StableDiffusionPipeline,
     UniPCMultistepScheduler,
@@ -36,6 +39,12 @@ SCHEDULERS: list[tuple[type, dict[str, Any]]] = [
     (DPMSolverMultistepScheduler, {}),
     (DPMSolverMultistepScheduler, {"solver_order": 1, "euler_at_final": True, "beta_schedule": "linear"}),
     (DPMSolverMultistepScheduler, {"lower_order_final": False, "timestep_spacing": "trailing"}),
+    (DPMSolverMultistepScheduler, {"use_karras_sigmas": True, "beta_schedule": "squaredcos_cap_v2"}),
+    (EulerDiscreteScheduler, {"use_karras_sigmas": True}),
+    (HeunDiscreteScheduler, {"use_karras_sigmas": True}),
+    (HeunDiscreteScheduler, {"timestep_spacing": "trailing", "clip_sample": True}),
+    (EulerAncestralDiscreteScheduler, {"rescale_betas_zero_snr": True}),
+    (DDPMScheduler, {"variance_type": "fixed_large"}),
 ]
 CASES = [("sd1", *case) for case in SCHEDULERS] + [("sd2", *case) for case in SCHEDULERS[1::5]]
 
@@ -75,7 +84,8 @@ def test_from_diffusers_and_back(kind: Kind, scheduler: type, changes: dict[str,
     for steps in (1, 5, 13):
         theirs.scheduler.set_timesteps(steps)
         plan = make_plan(model.sampler, model.schedule, steps, model.plan_config())
-        times = [float(t) for t in theirs.scheduler.timesteps if t >= 0]
+        once = theirs.scheduler.timesteps[:: theirs.scheduler.order]  # Heun's list has them twice
+        times = [float(t) for t in once if t >= 0]
         assert [step.at.t for step in plan.steps] == pytest.approx(times, rel=1e-6)  # float32 beside float64
 
 
@@ -158,10 +168,27 @@ def test_a_scheduler_that_is_not_here_can_be_replaced(tmp_path: Path) -> None:
 
 
 def test_unsupported_scheduler_options_can_be_replaced(tmp_path: Path) -> None:
-    save_tiny_pipeline(tmp_path, "sd1", DPMSolverMultistepScheduler, use_karras_sigmas=True)
-    with pytest.raises(UserError, match=r"use_karras_sigmas True is not supported.*--sampler"):
+    save_tiny_pipeline(tmp_path, "sd1", DPMSolverMultistepScheduler, use_exponential_sigmas=True)
+    with pytest.raises(UserError, match=r"use_exponential_sigmas True is not supported.*--sampler"):
         load_model(tmp_path)
     assert load_model(tmp_path, sampler="dpmpp_2m").sampler == "dpmpp_2m"
+
+
+def test_karras_sigmas_are_kept_by_another_sampler_and_their_range_is_the_schedules(tmp_path: Path) -> None:
+    save_tiny_pipeline(tmp_path, "sd1", EulerDiscreteScheduler, use_karras_sigmas=True, sigma_min=0.1)
+    with pytest.raises(UserError, match=r"sigma_min 0\.1 is not supported"):
+        load_model(tmp_path)
+    assert load_model(tmp_path, sampler="dpmpp_2m").plan_config().use_karras_sigmas
+
+
+def test_heuns_scheduler_does_not_know_zero_snr(tmp_path: Path) -> None:
+    pipeline = save_tiny_pipeline(tmp_path / "first", "sd2", DDIMScheduler, rescale_betas_zero_snr=True)
+    model = load_model(tmp_path / "first", sampler="heun")
+    with pytest.raises(UserError, match=r"rescale_zero_snr cannot be saved for the sampler heun.*another sampler"):
+        save_model(model, tmp_path / "second")
+    pipeline.scheduler = HeunDiscreteScheduler.from_config(pipeline.scheduler.config)
+    pipeline.save_pretrained(tmp_path / "third")
+    assert load_model(tmp_path / "third").schedule.rescale_zero_snr is False
 
 
 def test_what_a_scheduler_carries_along_from_another_is_ignored(tmp_path: Path) -> None:
@@ -176,7 +203,14 @@ def test_a_scheduler_file_that_says_little_has_its_classes_defaults(tmp_path: Pa
     save_tiny_pipeline(tmp_path)
     index = json.loads((tmp_path / "model_index.json").read_text())
     (tmp_path / "scheduler" / "scheduler_config.json").write_text(json.dumps({"_class_name": "Another"}))
-    for scheduler in (DDIMScheduler, EulerDiscreteScheduler, DPMSolverMultistepScheduler):
+    for scheduler in (
+        DDIMScheduler,
+        DDPMScheduler,
+        DPMSolverMultistepScheduler,
+        EulerAncestralDiscreteScheduler,
+        EulerDiscreteScheduler,
+        HeunDiscreteScheduler,
+    ):
         index["scheduler"] = ["diffusers", scheduler.__name__]
         (tmp_path / "model_index.json").write_text(json.dumps(index))
         model, theirs = load_model(tmp_path), StableDiffusionPipeline.from_pretrained(tmp_path).scheduler

@@ -1,0 +1,73 @@
+"""The options that all painting commands share, declared once."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import MISSING, dataclass, fields
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any, get_type_hints
+
+import typer
+
+from latentbrush.cli.options import number, size, whole
+from latentbrush.request import Canvas, GuidanceRequest, ImageRequest, ModelRequest, Sampling, Start
+
+__all__ = ["PaintOptions", "with_paint_options"]
+
+
+@dataclass(frozen=True)
+class PaintOptions:
+    """What a painting command takes beside its own arguments; each field is an option of its name."""
+
+    negative: Annotated[str, typer.Option(help="What to move away from.")] = ""
+    model: Annotated[str, typer.Option(help="A shipped model's name, or a diffusers folder.")] = "emoji"
+    steps: Annotated[int | None, typer.Option(parser=whole, help="Denoising steps.")] = None
+    sampler: Annotated[str | None, typer.Option(help="ddim, euler, dpmpp_2m, heun, euler_ancestral or ddpm.")] = None
+    guidance: Annotated[float | None, typer.Option(parser=number, help="1 is none.")] = None
+    seed: Annotated[int | None, typer.Option(parser=whole, help="Random, and printed, by default.")] = None
+    count: Annotated[int, typer.Option(parser=whole, help="Pictures; picture i starts from seed + i.")] = 1
+    canvas: Annotated[Canvas | None, typer.Option("--size", parser=size, metavar="WxH", help="In pixels.")] = None
+    out: Annotated[Path | None, typer.Option(help="A PNG file or a folder; out/ by default.")] = None
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing pictures.")] = False
+
+    def request(self, prompt: str, start: Start | None = None) -> ImageRequest:
+        """pydantic's ValidationError for values that no request can have."""
+        return ImageRequest(
+            prompt=prompt,
+            model=ModelRequest(name=self.model),
+            canvas=self.canvas or Canvas(),
+            sampling=Sampling(sampler=self.sampler, steps=self.steps, seed=self.seed, count=self.count),
+            guidance=GuidanceRequest(weight=self.guidance, negative=self.negative),
+            start=start or Start(),
+        )
+
+
+def with_paint_options(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with an option for each field of `PaintOptions` instead of its parameter `options`.
+
+    Typer reads options from a function's signature, so it is given one in which they are spread out.
+    """
+    hints = get_type_hints(PaintOptions, include_extras=True)
+    shared = [
+        inspect.Parameter(
+            field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=hints[field.name]
+        )
+        for field in fields(PaintOptions)
+    ]
+    assert not any(parameter.default is MISSING for parameter in shared)
+    own = [
+        parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
+        for name, parameter in inspect.signature(command, eval_str=True).parameters.items()
+        if name != "options"
+    ]
+
+    @wraps(command)
+    def spread(**values: Any) -> None:
+        options = PaintOptions(**{parameter.name: values.pop(parameter.name) for parameter in shared})
+        command(**values, options=options)
+
+    spread.__signature__ = inspect.Signature([*own, *shared])  # type: ignore[attr-defined]
+    spread.__annotations__ = {parameter.name: parameter.annotation for parameter in [*own, *shared]}
+    return spread

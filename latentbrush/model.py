@@ -104,6 +104,11 @@ class LatentDiffusion:
                 f"the UNet goes from {unet.in_channels} to {unet.out_channels} channels, the autoencoder's "
                 f"latents have {latent}; take both from one text-to-image model"
             )
+        if unet.classes is not None:
+            raise UserError(
+                f"the UNet wants a label of its {unet.classes} classes beside the text, and a request has none; "
+                "take the UNet of a text-to-image model"
+            )
         if unet.context_width != self.text.width:
             raise UserError(
                 f"the UNet reads a context of width {unet.context_width}, the text tower writes "

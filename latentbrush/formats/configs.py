@@ -32,7 +32,7 @@ MIDDLE = "UNetMidBlock2DCrossAttn"
 UNET_WITHOUT = (
     *("reverse_transformer_layers_per_block", "encoder_hid_dim", "encoder_hid_dim_type"),
     *("num_attention_heads", "class_embed_type", "addition_embed_type", "addition_time_embed_dim"),
-    *("num_class_embeds", "time_embedding_act_fn", "timestep_post_act", "time_cond_proj_dim"),
+    *("time_embedding_act_fn", "timestep_post_act", "time_cond_proj_dim"),
     *("projection_class_embeddings_input_dim", "cross_attention_norm"),
 )
 UNET_ONLY: Mapping[str, tuple[Any, ...]] = {
@@ -83,6 +83,7 @@ def read_unet_config(fields: Fields) -> UNetConfig:
         "flip_sin_to_cos": fields.flag("flip_sin_to_cos", True),
         "freq_shift": fields.number("freq_shift", 0),
         "dropout": fields.number("dropout", 0.0),
+        "classes": fields.whole("num_class_embeds") if fields.has("num_class_embeds") else None,
     }
     fields.done()
     try:
@@ -140,6 +141,7 @@ def write_unet_config(config: UNetConfig) -> dict[str, Any]:
         "use_linear_projection": config.linear_projection,
         "upcast_attention": False,
         "resnet_time_scale_shift": "default",
+        "num_class_embeds": config.classes,
     }
 
 

@@ -21,7 +21,8 @@ class UNetConfig:
 
     One entry a level, from the finest: `channels`, `attention` (has it spatial transformers), `heads`,
     `depth` (transformer blocks in each). The middle always has one, with the last level's figures.
-    `sample_size` is the latent side it was trained at.
+    `sample_size` is the latent side it was trained at. `classes`: how many have an embedding, which is added to
+    that of the time; None for a UNet that takes no labels.
     """
 
     sample_size: int = 64
@@ -39,6 +40,7 @@ class UNetConfig:
     flip_sin_to_cos: bool = True
     freq_shift: float = 0.0
     dropout: float = 0.0
+    classes: int | None = None
 
     def __post_init__(self) -> None:
         check_groups(self.channels, self.groups)
@@ -52,6 +54,8 @@ class UNetConfig:
         for name in ("sample_size", "in_channels", "out_channels", "layers_per_block", "context_width"):
             if getattr(self, name) < 1:
                 raise ValueError(f"UNet {name} {getattr(self, name)} must be at least 1")
+        if self.classes is not None and self.classes < 1:
+            raise ValueError(f"UNet classes {self.classes} must be at least 1, or None for no labels")
         if min(self.depth) < 1:
             raise ValueError(f"UNet depth {self.depth} must be at least 1 a level")
         if not 0.0 <= self.dropout < 1.0:
@@ -170,6 +174,7 @@ class UNet(nn.Module):
         widths = config.channels
         self.conv_in = nn.Conv2d(config.in_channels, widths[0], 3, padding=1)
         self.time_embedding = TimeEmbedding(config)
+        self.class_embedding = None if config.classes is None else nn.Embedding(config.classes, config.time_width)
         self.down_blocks = nn.ModuleList(DownBlock(config, level) for level in range(len(widths)))
         self.mid_block = MidBlock(config)
         skips = [widths[0]]
@@ -207,6 +212,8 @@ class UNet(nn.Module):
             freq_shift=self.config.freq_shift,
         )
         time = self.time_embedding(sinusoids.to(x.dtype))
+        if self.class_embedding is not None:
+            time = time + self.class_embedding(condition.classes)
         x = self.conv_in(x)
         skips = [x]
         for block in self.down_blocks:
@@ -227,3 +234,17 @@ class UNet(nn.Module):
         context = condition.context
         if context.ndim != 3 or context.shape[0] != batch or context.shape[2] != width:
             raise ValueError(f"the UNet takes a context ({batch}, n, {width}), not {tuple(context.shape)}")
+        self._check_classes(condition.classes)
+
+    def _check_classes(self, labels: Tensor | None) -> None:
+        count = self.config.classes
+        if count is None:
+            if labels is not None:
+                raise ValueError(f"the UNet has no classes, but was given {labels.numel()} labels; leave them out")
+            return
+        if labels is None:
+            raise ValueError(f"the UNet has {count} classes, but was given no labels; it takes one a picture")
+        # Asked here, though a GPU must be waited for: there the embedding itself would end the whole process.
+        if bool(((labels < 0) | (labels >= count)).any()):
+            low, high = int(labels.min()), int(labels.max())
+            raise ValueError(f"class labels from {low} to {high} are out of range: the UNet has 0 to {count - 1}")

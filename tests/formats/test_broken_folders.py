@@ -16,6 +16,8 @@ from torch import Tensor
 from latentbrush.errors import UserError
 from latentbrush.formats import load_autoencoder, load_model
 
+pytestmark = pytest.mark.capability("strict-loading")
+
 UNET_WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
 
 
@@ -106,7 +108,7 @@ def test_parts_that_change_nothing(folder: Path) -> None:
 UNSUPPORTED: list[tuple[str, dict[str, Any], str]] = [
     ("unet", {"class_embed_type": "timestep"}, "class_embed_type 'timestep' is not supported; only None"),
     ("unet", {"addition_embed_type": "text_time"}, "addition_embed_type 'text_time'"),
-    ("unet", {"num_class_embeds": 10}, "num_class_embeds 10"),
+    ("unet", {"num_class_embeds": True}, "num_class_embeds is True, needed is a whole number"),
     ("unet", {"resnet_time_scale_shift": "scale_shift"}, "resnet_time_scale_shift 'scale_shift'"),
     ("unet", {"act_fn": "gelu"}, "act_fn 'gelu' is not supported; only 'silu' or 'swish'"),
     ("unet", {"only_cross_attention": True}, "only_cross_attention True"),
@@ -265,6 +267,7 @@ def test_files_that_are_cut_or_lie(folder: Path) -> None:
         fails(folder, str(path), "is no sound safetensors file", "again")
 
 
+@pytest.mark.capability("safe-loading")
 def test_weights_that_are_missing_or_pickled(folder: Path) -> None:
     path = folder / UNET_WEIGHTS
     path.rename(path.with_suffix(".bin"))
@@ -273,6 +276,7 @@ def test_weights_that_are_missing_or_pickled(folder: Path) -> None:
     fails(folder, str(path), "is missing")
 
 
+@pytest.mark.capability("sharded-files")
 def test_variants(folder: Path) -> None:
     path = folder / UNET_WEIGHTS
     variant = path.with_name("diffusion_pytorch_model.bf16.safetensors")
@@ -300,6 +304,7 @@ def shard(folder: Path) -> Path:
     return index
 
 
+@pytest.mark.capability("safe-loading", "sharded-files")
 def test_shards_stay_in_their_folder(folder: Path, tmp_path: Path) -> None:
     index = shard(folder)
     load_model(folder)
@@ -361,7 +366,12 @@ def test_networks_that_do_not_fit(folder: Path) -> None:
     config = folder / "unet" / "config.json"
     plain, path = json.loads(config.read_text()), folder / UNET_WEIGHTS
     weights = path.read_bytes()
-    edit(config, {"in_channels": 9})
+    edit(config, {"num_class_embeds": 10})
+    fails(folder, "lacks 1 tensor: class_embedding.weight")
+    reweigh(path, lambda s: s.update({"class_embedding.weight": torch.zeros(10, 32)}))
+    fails(folder, "the UNet wants a label of its 10 classes beside the text")
+    path.write_bytes(weights)
+    config.write_text(json.dumps({**plain, "in_channels": 9}))
     reweigh(path, lambda s: s.update({"conv_in.weight": torch.zeros(8, 9, 3, 3)}))
     fails(folder, "from 9 to 4 channels, the autoencoder's latents have 4")
     config.write_text(json.dumps({**plain, "cross_attention_dim": 5}))

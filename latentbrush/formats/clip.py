@@ -16,6 +16,7 @@ from latentbrush.conditioning import Tokenizer
 from latentbrush.conditioning.tokenizer_files import read_json, write_json
 from latentbrush.errors import UserError
 from latentbrush.formats.clip_configs import read_clip_config, write_clip_config
+from latentbrush.formats.empty import without_memory
 from latentbrush.formats.fields import Fields
 from latentbrush.formats.keys import CLIP
 from latentbrush.formats.replace import replaced_folder
@@ -62,7 +63,7 @@ def load_clip(directory: str | Path, *, dtype: torch.dtype = torch.float32) -> C
     """
     path = Path(directory)
     config = read_clip_config(_fields(path / "config.json"))
-    with torch.device("meta"):
+    with without_memory():
         network = CLIPModel(config)
     load_weights(network, path, "model", CLIP, dtype)
     return CLIPParts(network.eval(), _read_tokenizer(path, network), _read_pixels(path / PIXELS))

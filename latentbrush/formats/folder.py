@@ -16,6 +16,7 @@ from latentbrush.conditioning import TextConditioner, Tokenizer
 from latentbrush.conditioning.tokenizer_files import read_json, write_json
 from latentbrush.errors import UserError
 from latentbrush.formats import configs
+from latentbrush.formats.empty import without_memory
 from latentbrush.formats.fields import Fields
 from latentbrush.formats.keys import AUTOENCODER, CLIP_TEXT, UNET, Names
 from latentbrush.formats.replace import replaced_folder
@@ -151,7 +152,7 @@ def _read(
     """A network from its config.json and weights. Made without memory or initialisation, then filled."""
     read_config, make = readers
     config = read_config(_fields(directory / "config.json"))
-    with torch.device("meta"):
+    with without_memory():
         network = make(config)
     load_weights(network, directory, stem, names, dtype)
     return network.eval()

@@ -58,6 +58,7 @@ print("light")
 """
 
 
+@pytest.mark.capability("help-without-torch")
 def test_no_help_imports_torch(tmp_path: Path) -> None:
     done = python("-c", HELP, cwd=tmp_path)
     assert done.stdout.endswith("light\n"), done.stderr
@@ -70,16 +71,20 @@ model = latentbrush.load(sys.argv[1])
 latentbrush.generate(model, latentbrush.ImageRequest(prompt="a red heart"))[0].image.save("x.png")
 foreign = {"transformers", "diffusers", "accelerate", "torchvision"} & sys.modules.keys()
 assert not foreign, foreign
+compiler = {"torch._dynamo", "sympy"} & sys.modules.keys()  # they would double the time to the first picture
+assert not compiler, compiler
 print("ours alone")
 """
 
 
+@pytest.mark.capability("quick-start")
 def test_inference_imports_no_other_implementation(model_folder: Path, tmp_path: Path) -> None:
     done = python("-c", INFERENCE, model_folder, cwd=tmp_path)
     assert done.stdout == "ours alone\n", done.stderr
     assert (tmp_path / "x.png").is_file()
 
 
+@pytest.mark.capability("one-line-errors")
 def test_a_process_ends_with_code_2_and_one_line(tmp_path: Path) -> None:
     done = python("-m", "latentbrush", "txt2img", "x", "--steps", "many", cwd=tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
@@ -89,6 +94,7 @@ def test_a_process_ends_with_code_2_and_one_line(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.capability("one-line-errors")
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -144,6 +150,7 @@ def test_training_on_an_absent_world_is_one_line(run: Callable[..., Any], tmp_pa
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.capability("emoji-data")
 @pytest.mark.emoji
 def test_the_emoji_world_is_drawn(
     debian_emoji: None, run: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

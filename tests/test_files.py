@@ -11,6 +11,8 @@ import pytest
 from latentbrush.errors import UserError
 from latentbrush.files import whole_file, whole_folder
 
+pytestmark = pytest.mark.capability("whole-files")
+
 
 def modes(path: Path) -> int:
     return stat.S_IMODE(path.stat().st_mode)

@@ -62,12 +62,14 @@ def test_the_readme_has_commands() -> None:
     assert len(TRAINING) >= 5
 
 
+@pytest.mark.capability("readme-commands")
 def test_painting_commands(folder: Path) -> None:
     for line in PAINTING:
         done = run(line, folder)
         assert done.returncode == 0, f"{line}\n{done.stderr}"
 
 
+@pytest.mark.capability("readme-commands")
 def test_python_blocks(tmp_path: Path) -> None:
     assert blocks("python")
     for code in blocks("python"):
@@ -78,6 +80,7 @@ def test_python_blocks(tmp_path: Path) -> None:
         assert done.returncode == 0, f"{code}\n{done.stderr}"
 
 
+@pytest.mark.capability("readme-commands")
 @pytest.mark.slow
 @pytest.mark.emoji
 def test_data_and_training_commands(folder: Path, debian_emoji: None) -> None:
@@ -86,6 +89,7 @@ def test_data_and_training_commands(folder: Path, debian_emoji: None) -> None:
         assert done.returncode == 0, f"{line}\n{done.stderr}"
 
 
+@pytest.mark.capability("readme-commands")
 @pytest.mark.slow
 def test_make_demo_twice() -> None:
     """`make demo` in this checkout, whose environment the tests already run in, says where its picture is."""

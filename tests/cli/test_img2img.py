@@ -16,6 +16,8 @@ from latentbrush.diffusion import SAMPLERS
 from latentbrush.formats import METADATA_KEY
 from latentbrush.request import ImageRequest
 
+pytestmark = pytest.mark.capability("image-to-image")
+
 
 def photo(path: Path, size: tuple[int, int] = (24, 16)) -> Path:
     Image.linear_gradient("L").resize(size).convert("RGB").save(path)

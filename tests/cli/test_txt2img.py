@@ -27,6 +27,7 @@ def painting(model: Path, *arguments: str | Path) -> list[str | Path]:
     return ["txt2img", "a red heart", "--model", model, *arguments]
 
 
+@pytest.mark.capability("text-to-image")
 def test_a_picture_lands_where_it_is_told(run: Callable[..., Any], model_folder: Path, tmp_path: Path) -> None:
     outcome = run(*painting(model_folder, "--seed", "5", "--out", "x.png"))
     assert (outcome.code, outcome.out, outcome.err) == (0, "x.png (seed 5)\n", "")
@@ -65,6 +66,7 @@ def test_a_folder_takes_names_from_prompt_and_seed(
     assert (tmp_path / (out or "out") / "a-red-heart-5.png").is_file()
 
 
+@pytest.mark.capability("png-metadata")
 def test_the_picture_carries_its_request(run: Callable[..., Any], model_folder: Path) -> None:
     arguments = ["--steps", "2", "--sampler", "euler", "--guidance", "1.5", "--size", "12x8", "--seed", "5"]
     run(*painting(model_folder, *arguments, "--negative", "파란색", "--count", "2", "--out", "x.png"))
@@ -99,6 +101,7 @@ def test_painting_the_carried_request_again_gives_the_same_pixels(run: Callable[
         assert image.request == request
 
 
+@pytest.mark.capability("text-to-image")
 def test_options_change_the_picture(run: Callable[..., Any], model_folder: Path) -> None:
     changes = {
         "plain": [],
@@ -179,6 +182,7 @@ BAD_VALUES = {
 }
 
 
+@pytest.mark.capability("one-line-errors")
 @pytest.mark.parametrize(("arguments", "said"), BAD_VALUES.values(), ids=BAD_VALUES.keys())
 def test_bad_values_are_refused_in_one_line(
     arguments: list[str], said: list[str], refused: Callable[..., str], model_folder: Path, tmp_path: Path

@@ -16,6 +16,8 @@ from latentbrush.conditioning import SpecialTokens, TextConditioner, Tokenizer, 
 from latentbrush.errors import UserError
 from latentbrush.nn import CLIPTextConfig, CLIPTextModel
 
+pytestmark = pytest.mark.capability("tokeniser")
+
 TEXTS = ["a red cat on a sofa", "a red dog", "a blue cat", "빨간 하트", "the cat's sofa, the dog's sofa"] * 3
 
 

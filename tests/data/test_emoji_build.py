@@ -21,6 +21,8 @@ from latentbrush.data.emoji import (
 )
 from latentbrush.errors import UserError
 
+pytestmark = pytest.mark.capability("emoji-data")
+
 
 @pytest.fixture
 def font(debian_emoji: None) -> ImageFont.FreeTypeFont:

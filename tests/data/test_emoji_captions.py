@@ -9,6 +9,8 @@ import pytest
 from latentbrush.data.emoji import CaptionMix, Emoji, EmojiRecord, caption, family_weights
 from latentbrush.errors import UserError
 
+pytestmark = pytest.mark.capability("emoji-data")
+
 HAIR = EmojiRecord.of(
     Emoji(
         codepoints=(0x1F469, 0x1F3FD, 0x200D, 0x1F9B0),

@@ -10,6 +10,8 @@ from latentbrush.data.emoji.source import CLDR_DIRECTORY, EMOJI_TEST, read_annot
 from latentbrush.data.emoji.variants import family_of, parse_person
 from latentbrush.errors import UserError
 
+pytestmark = pytest.mark.capability("emoji-data")
+
 
 def _named(name: str, text: str = "x") -> Emoji:
     return Emoji(tuple(map(ord, text)), name, group="", subgroup="")

@@ -10,6 +10,8 @@ from latentbrush.data.emoji import Assignment, Emoji, assign
 from latentbrush.data.emoji.split import COLOURS
 from latentbrush.data.emoji.variants import HAIR, TONES, codepoint_key, parse_person, without_tones
 
+pytestmark = pytest.mark.capability("emoji-split")
+
 WOMAN, MAN, PERSON, JOINER = 0x1F469, 0x1F468, 0x1F9D1, 0x200D
 STUDENT, ARTIST = 0x1F393, 0x1F3A8
 FROZEN = "dae642f3469cdeea05bacfe03c4e911d7ff9c18f5a0995c94a0b82a2f317475f"

@@ -12,6 +12,8 @@ from PIL import Image
 from latentbrush.data import ImageFolder
 from latentbrush.errors import UserError
 
+pytestmark = pytest.mark.capability("image-folder")
+
 
 def _write(directory: Path, pictures: dict[str, Image.Image], **fields: list[Any]) -> Path:
     lines = []

@@ -8,6 +8,8 @@ import torch
 from latentbrush.diffusion import Denoiser, Level, Schedule
 from latentbrush.errors import UserError
 
+pytestmark = pytest.mark.capability("prediction-types")
+
 LEVELS = {
     "preserving": Level(0.6, 0.8, 500.0),
     "nearly clean": Level(math.sqrt(1 - 1e-6), 1e-3, 0.0),

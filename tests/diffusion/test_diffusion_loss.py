@@ -8,6 +8,8 @@ import torch
 from latentbrush.diffusion import Denoiser, Schedule, diffusion_loss, loss_weight
 from latentbrush.errors import UserError
 
+pytestmark = pytest.mark.capability("diffusion-losses")
+
 PREDICTIONS = ["epsilon", "v_prediction", "sample"]
 T = torch.tensor([0, 120, 600, 999])
 

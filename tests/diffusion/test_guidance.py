@@ -9,6 +9,8 @@ from latentbrush.diffusion import ClassifierFree, Level, guided
 from latentbrush.errors import UserError
 from latentbrush.nn.condition import Condition
 
+pytestmark = pytest.mark.capability("classifier-free-guidance")
+
 LEVEL = Level(0.6, 0.8, 321.0)
 B = 3
 

@@ -9,6 +9,7 @@ from latentbrush.errors import UserError
 SHAPE = (4, 5, 7)
 
 
+@pytest.mark.capability("batch-invariance")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16])
 def test_draws_are_bit_identical_in_any_company(dtype):
     """Whatever the batch size and the place in it, draw after draw."""

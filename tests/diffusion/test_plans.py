@@ -76,6 +76,7 @@ def test_what_a_plan_configuration_refuses(options, said):
         PlanConfig(**options)
 
 
+@pytest.mark.capability("image-to-image")
 @pytest.mark.parametrize("name", SAMPLERS)
 @pytest.mark.parametrize("spacing", ["leading", "trailing", "linspace"])
 def test_a_strength_leaves_the_end_of_the_whole_plan(name, spacing):

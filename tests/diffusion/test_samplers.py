@@ -85,6 +85,7 @@ def test_a_gaussian_is_painted_as_the_probability_flow_says(name):
     assert fine < 2e-2
 
 
+@pytest.mark.capability("heun")
 def test_heun_is_of_second_order_between_two_levels():
     """On steps uniform in log(sigma), with no jump to sigma = 0: error falls as 1 / N^2."""
 
@@ -99,6 +100,7 @@ def test_heun_is_of_second_order_between_two_levels():
     assert error(200) < 1e-3
 
 
+@pytest.mark.capability("dpmpp-2m")
 def test_dpmpp_is_of_second_order_between_two_levels():
     """On steps uniform in log(alpha / sigma), with no jump to sigma = 0: error falls as 1 / N^2."""
 
@@ -134,6 +136,7 @@ def test_a_single_picture_is_found_from_any_noise(name, spacing, n_steps):
         torch.testing.assert_close(painted, torch.full_like(painted, MEAN), rtol=0, atol=1e-12)
 
 
+@pytest.mark.capability("ddim")
 @pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
 @pytest.mark.parametrize("n_steps", [3, 10])
 def test_ddim_is_the_product_of_its_steps(eta, n_steps):
@@ -164,6 +167,7 @@ def test_ddim_is_the_product_of_its_steps(eta, n_steps):
     torch.testing.assert_close(painted, x, rtol=1e-11, atol=1e-12)
 
 
+@pytest.mark.capability("euler-ancestral")
 @pytest.mark.parametrize("low", [0.0, 0.03, 2.5])
 def test_ancestral_variance_of_an_exploding_step(low):
     """At alpha = 1 it is Euler ancestral's sigma_up^2 = low^2 (high^2 - low^2) / high^2 (k-diffusion)."""
@@ -179,6 +183,7 @@ def test_ancestral_variance_of_an_exploding_step(low):
     torch.testing.assert_close(painted, x + (down - high) * eps + math.sqrt(up) * n, rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.capability("euler-ancestral")
 def test_ancestral_variance_is_that_of_bayes():
     """Noise added from next to now and conditioned on x_now leaves this variance, by Gaussian algebra."""
     for now, after in [((0.4, 0.9), (0.7, 0.6)), ((1.0, 5.0), (1.0, 2.0)), ((0.0, 1.0), (0.2, 0.9))]:
@@ -212,6 +217,7 @@ def test_the_prediction_type_changes_nothing(name, prediction):
     torch.testing.assert_close(other, by_v, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.capability("on-step")
 @pytest.mark.parametrize("name", SAMPLERS)
 def test_on_step_follows_every_network_call_and_may_change_x(name):
     plan = make_plan(name, Schedule(), 6)
@@ -258,6 +264,7 @@ def test_the_type_of_x_is_kept(name, dtype):
     assert bool(painted.isfinite().all())
 
 
+@pytest.mark.capability("ddpm")
 def test_ddpm_is_ddim_with_eta_one_while_nothing_is_clipped():
     steps = make_plan("ddpm", Schedule(), 10).steps
     one = ddpm(gaussian(), unit_noise()(), steps, unit_noise(seed=9))
@@ -265,6 +272,7 @@ def test_ddpm_is_ddim_with_eta_one_while_nothing_is_clipped():
     torch.testing.assert_close(one, other, rtol=1e-11, atol=1e-12)  # as the product of DDIM's steps
 
 
+@pytest.mark.capability("ddpm")
 def test_ddpms_large_variance_is_the_forward_steps():
     """beta_t = 1 - abar_t / abar_t' (DDPM, section 3.2), and none is added to the finished picture."""
     steps = make_plan("ddpm", Schedule(), 10, PlanConfig("trailing", variance_type="fixed_large")).steps

@@ -8,6 +8,8 @@ import torch
 from latentbrush.diffusion import Schedule
 from latentbrush.errors import UserError
 
+pytestmark = pytest.mark.capability("noise-schedules")
+
 
 @pytest.mark.parametrize("zero_snr", [False, True])
 def test_levels_are_read_off_the_table(zero_snr):

@@ -6,6 +6,8 @@ from torch import Tensor
 
 from latentbrush.evaluation import nearest_accuracy
 
+pytestmark = pytest.mark.capability("nearest")
+
 
 def flat(*values: int) -> Tensor:
     """Pictures of one value each, 0 to 255: uint8 (N, 3, 2, 2)."""

@@ -5,6 +5,8 @@ import torch
 
 from latentbrush.evaluation import retrieval_accuracy
 
+pytestmark = pytest.mark.capability("retrieval")
+
 SIMILARITY = torch.tensor([[0.9, 0.1, 0.2], [0.8, 0.3, 0.2], [0.1, 0.2, 0.7]])
 
 

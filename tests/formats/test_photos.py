@@ -12,6 +12,8 @@ from latentbrush.errors import UserError
 from latentbrush.formats import as_rgb, cover, load_photo
 from latentbrush.formats.photos import MAX_PIXELS
 
+pytestmark = pytest.mark.capability("photographs")
+
 ORIENTATION = 0x0112
 
 

@@ -99,6 +99,7 @@ def test_what_cannot_be_written_is_refused_before_any_work(tmp_path: Path, monke
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.capability("png-metadata")
 def test_a_picture_comes_back_with_its_request(tmp_path: Path) -> None:
     path = tmp_path / "new" / "x.png"
     save_picture(picture(), path, request("빨간 하트 ❤"), index=0)
@@ -120,6 +121,7 @@ def test_a_picture_has_the_user_s_permissions(tmp_path: Path) -> None:
     assert (tmp_path / "x.png").stat().st_mode & 0o777 == 0o640
 
 
+@pytest.mark.capability("whole-files")
 def test_a_failed_write_leaves_the_old_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "x.png"
     save_picture(picture("red"), path, request(), index=0)

@@ -20,6 +20,7 @@ def networks(model: LatentDiffusion) -> tuple[nn.Module, ...]:
     return model.autoencoder, model.unet, model.text.encoder
 
 
+@pytest.mark.capability("diffusers-folders")
 def test_a_model_comes_back_whole(model: LatentDiffusion, saved: Path) -> None:
     again = load_model(saved)
     for first, second in zip(networks(model), networks(again), strict=True):
@@ -37,6 +38,7 @@ def test_a_model_comes_back_whole(model: LatentDiffusion, saved: Path) -> None:
     assert (first_text.vocab, first_text.max_length) == (second_text.vocab, second_text.max_length)
 
 
+@pytest.mark.capability("diffusers-folders")
 def test_saving_again_writes_the_same_bytes(saved: Path, tmp_path: Path) -> None:
     save_model(load_model(saved), tmp_path / "again")
     files = sorted(path.relative_to(saved) for path in saved.rglob("*") if path.is_file())
@@ -77,6 +79,7 @@ def test_without_our_file_the_defaults_are_the_pipelines(folder: Path) -> None:
     assert load_model(folder).defaults == ModelDefaults(steps=50, guidance=7.5, width=16, height=16)
 
 
+@pytest.mark.capability("half-precision-files")
 def test_types_on_loading_and_saving(model: LatentDiffusion, saved: Path, tmp_path: Path) -> None:
     save_model(model, tmp_path / "halves", dtype=torch.float16)
     size = "unet/diffusion_pytorch_model.safetensors"
@@ -99,6 +102,7 @@ def test_an_autoencoder_alone_and_out_of_a_model(model: LatentDiffusion, saved: 
             assert torch.equal(mine, yours)
 
 
+@pytest.mark.capability("diffusers-folders")
 def test_numbers_that_a_file_cannot_hold_are_refused(model: LatentDiffusion, tmp_path: Path) -> None:
     with torch.no_grad():
         before = model.unet.conv_in.bias[0].clone()

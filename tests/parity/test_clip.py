@@ -25,6 +25,8 @@ from latentbrush.nn import CLIPConfig, CLIPModel, CLIPTextConfig
 from latentbrush.nn import CLIPVisionConfig as OurVisionConfig
 from latentbrush.nn import CLIPVisionModel as OurVisionModel
 
+pytestmark = pytest.mark.capability("clip-text", "clip-image")
+
 
 def close(found: Tensor, expected: Tensor) -> None:
     assert found.dtype == expected.dtype == torch.float64

@@ -18,6 +18,8 @@ from latentbrush.conditioning import train_tokenizer
 from latentbrush.errors import UserError
 from latentbrush.formats import SIGNED, CLIPParts, PixelScale, load_clip, save_clip
 
+pytestmark = pytest.mark.capability("clip-folders")
+
 
 def edit(path: Path, change: Any) -> None:
     content = json.loads(path.read_text())

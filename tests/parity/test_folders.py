@@ -28,6 +28,8 @@ from latentbrush.diffusion import make_plan
 from latentbrush.errors import UserError
 from latentbrush.formats import load_autoencoder, load_model, save_autoencoder, save_model
 
+pytestmark = pytest.mark.capability("diffusers-folders")
+
 KINDS: list[Kind] = ["sd1", "sd2"]
 SCHEDULERS: list[tuple[type, dict[str, Any]]] = [
     (DDIMScheduler, {}),
@@ -89,6 +91,7 @@ def test_from_diffusers_and_back(kind: Kind, scheduler: type, changes: dict[str,
         assert [step.at.t for step in plan.steps] == pytest.approx(times, rel=1e-6)  # float32 beside float64
 
 
+@pytest.mark.capability("half-precision-files")
 @pytest.mark.parametrize("kind", KINDS)
 def test_halves_open_in_diffusers_with_default_arguments(kind: Kind, tmp_path: Path) -> None:
     theirs = save_tiny_pipeline(tmp_path / "theirs", kind)
@@ -107,6 +110,7 @@ def test_halves_open_in_diffusers_with_default_arguments(kind: Kind, tmp_path: P
         assert torch.equal(mine.half().float(), half)
 
 
+@pytest.mark.capability("sharded-files")
 def test_variants_and_shards_of_diffusers_open(tmp_path: Path) -> None:
     pipeline = save_tiny_pipeline(tmp_path / "plain", "sd2")
     plain = load_model(tmp_path / "plain")

@@ -18,6 +18,8 @@ from latentbrush.formats import load_model
 from latentbrush.model import LatentDiffusion
 from latentbrush.pipeline import plan_of, resolve
 
+pytestmark = pytest.mark.capability("image-to-image")
+
 NAME = "0" * 64
 SEED = 5
 STEPS = 10
@@ -99,6 +101,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> LatentDiffusion:
     return load_model(folder)
 
 
+@pytest.mark.capability("strength-ends")
 @pytest.mark.parametrize("sampler", ["ddim", "heun", "ddpm"])
 def test_strength_one_is_text_to_image_bit_for_bit(model: LatentDiffusion, sampler: str) -> None:
     plain, path = paint(model, asking(None, sampler=sampler))
@@ -108,6 +111,7 @@ def test_strength_one_is_text_to_image_bit_for_bit(model: LatentDiffusion, sampl
     assert plain[0].steps == STEPS
 
 
+@pytest.mark.capability("strength-ends")
 @pytest.mark.parametrize("strength", [0.0, 0.05])
 def test_strength_zero_returns_the_guide_and_asks_nobody(model: LatentDiffusion, strength: float) -> None:
     images, path = paint(model, asking(strength), photo())
@@ -116,6 +120,7 @@ def test_strength_zero_returns_the_guide_and_asks_nobody(model: LatentDiffusion,
     assert images[0].steps == 0
 
 
+@pytest.mark.capability("batch-invariance")
 def test_a_guides_pictures_do_not_depend_on_their_company(model: LatentDiffusion) -> None:
     together, _ = paint(model, asking(0.5), photo())
     alone, _ = paint(model, asking(0.5, count=1), photo())

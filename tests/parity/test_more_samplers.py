@@ -24,6 +24,7 @@ from latentbrush.diffusion import SAMPLERS, Denoiser, PictureNoise, PlanConfig, 
 SEEDS = picture_seeds(21, 2)
 
 
+@pytest.mark.capability("karras-sigmas")
 @pytest.mark.parametrize("name", ["euler", "heun", "dpmpp_2m"])
 @pytest.mark.parametrize("schedule", ["sd", "cosine"])
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
@@ -39,6 +40,7 @@ def test_karras_sigmas(name, schedule, prediction, judge):
         assert_close(ours, theirs, tolerance)
 
 
+@pytest.mark.capability("noise-schedules")
 @pytest.mark.parametrize(("name", "prediction"), [pair for pair in PUBLISHED_PAIRS if pair[1] == "v_prediction"])
 def test_the_cosine_schedule(name, prediction, judge):
     as_oracle, tolerance = judge
@@ -49,6 +51,7 @@ def test_the_cosine_schedule(name, prediction, judge):
         assert_close(ours, theirs, tolerance)
 
 
+@pytest.mark.capability("ddpm")
 @pytest.mark.parametrize("variance", ["fixed_small", "fixed_large"])
 @pytest.mark.parametrize("spacing", SPACINGS)
 @pytest.mark.parametrize("prediction", PREDICTIONS)
@@ -68,6 +71,7 @@ def test_ddpm_variances_and_clipping(variance, spacing, prediction, clip, judge)
         assert_close(ours[-1:], [finished], tolerance)
 
 
+@pytest.mark.capability("heun")
 @pytest.mark.parametrize("clip", [1.0, 0.3])
 @pytest.mark.parametrize("prediction", PREDICTIONS)
 def test_heun_clips_x0_as_published(clip, prediction, judge):
@@ -86,6 +90,7 @@ def test_heun_clips_x0_as_published(clip, prediction, judge):
 STRENGTHS = [(20, 0.04), (20, 0.3), (50, 0.58), (7, 0.8), (5, 0.99), (61, 0.5), (10, 1 - 2**-53)]
 
 
+@pytest.mark.capability("image-to-image")
 @pytest.mark.parametrize(("name", "prediction"), [pair for pair in PUBLISHED_PAIRS if pair[1] != "sample"])
 @pytest.mark.parametrize("spacing", SPACINGS)
 def test_from_a_guide_as_diffusers_image_to_image(name, prediction, spacing):

@@ -61,6 +61,7 @@ def our_unet(theirs: nn.Module, directory: Path) -> UNet:
     return unet.eval()
 
 
+@pytest.mark.capability("unet")
 @pytest.mark.parametrize(("kind", "changes"), UNETS)
 def test_unet(kind: Kind, changes: dict[str, Any], tmp_path: Path) -> None:
     theirs = tiny_unet(kind, **changes)
@@ -73,6 +74,7 @@ def test_unet(kind: Kind, changes: dict[str, Any], tmp_path: Path) -> None:
             close(ours(x, t, Condition(context)), theirs(x, t, context).sample)
 
 
+@pytest.mark.capability("kl-autoencoder")
 @pytest.mark.parametrize(
     "changes",
     [
@@ -101,6 +103,7 @@ def test_autoencoder(changes: dict[str, Any], tmp_path: Path) -> None:
             close(ours.decode(z), theirs.decode(z / scale).sample)
 
 
+@pytest.mark.capability("clip-text")
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("prefix", ["", "text_model."])
 def test_text_embeddings(kind: Kind, prefix: str, tmp_path: Path) -> None:
@@ -120,6 +123,7 @@ def test_text_embeddings(kind: Kind, prefix: str, tmp_path: Path) -> None:
         close(ours.eval()(tokens), theirs.double()(tokens).last_hidden_state)
 
 
+@pytest.mark.capability("kl-autoencoder")
 def test_an_autoencoder_with_the_old_names_of_its_attention(tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file
 

@@ -53,7 +53,10 @@ PROMPT = "a red cat on 고양이"
 SEEDS = [0, 1, 2]
 
 # numpy's complaint about how diffusers turns its tables into arrays
-pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+pytestmark = [
+    pytest.mark.capability("text-to-image"),
+    pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),
+]
 
 
 def wanted(steps: int, weight: float, negative: str, width: int, height: int, **sampling: Any) -> ImageRequest:
@@ -137,6 +140,7 @@ def pair(folder: Path) -> tuple[LatentDiffusion, StableDiffusionPipeline]:
     return load(folder, dtype=torch.float64), opened(folder)
 
 
+@pytest.mark.capability("zero-terminal-snr", "diffusers-noise")
 @pytest.mark.parametrize("call", CALLS, ids=lambda call: f"{call[0]}-steps-guidance-{call[1]}")
 @pytest.mark.parametrize("folder", CASES, indirect=True)
 def test_pictures(pair: tuple[LatentDiffusion, StableDiffusionPipeline], folder: Path, call: Any) -> None:
@@ -157,6 +161,7 @@ def test_pictures_in_single_precision_and_smaller_batches(folder: Path) -> None:
     compare((joined, pictures), theirs(pipeline, request), SINGLE)
 
 
+@pytest.mark.capability("ddim")
 @pytest.mark.parametrize("eta", [0.5, 1.0])
 @pytest.mark.parametrize("folder", ["sd1-ddim"], indirect=True)
 def test_eta_from_the_folder(folder: Path, tmp_path: Path, eta: float) -> None:
@@ -173,6 +178,7 @@ def test_eta_from_the_folder(folder: Path, tmp_path: Path, eta: float) -> None:
     assert np.abs(found[1] - without[1]).max() > 10 * PIXELS
 
 
+@pytest.mark.capability("half-precision-files")
 @pytest.mark.parametrize(
     ("sampler", "kind", "dtype"),
     [

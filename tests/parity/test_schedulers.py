@@ -24,6 +24,7 @@ from published import (
 from latentbrush.diffusion import SAMPLERS, Denoiser, PictureNoise, PlanConfig, make_plan, picture_seeds
 
 
+@pytest.mark.capability("noise-schedules")
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_tables_are_bit_equal(name):
     scheduler = oracle("ddim", SCHEDULES[name], 2)
@@ -32,6 +33,7 @@ def test_tables_are_bit_equal(name):
     assert torch.equal(table, scheduler.alphas_cumprod.double())
 
 
+@pytest.mark.capability("ddim", "timestep-spacings")
 @pytest.mark.parametrize("schedule", ["sd", "zero_snr", "short"])
 @pytest.mark.parametrize("spacing", SPACINGS)
 @pytest.mark.parametrize("offset", [0, 1])
@@ -52,6 +54,7 @@ def test_ddim_visits_the_same_levels(schedule, spacing, offset, to_one):
         assert [step.next.t is None for step in plan.steps] == [False] * (n_steps - 1) + [True]
 
 
+@pytest.mark.capability("timestep-spacings")
 @pytest.mark.parametrize("schedule", ["sd", "zero_snr", "short"])
 @pytest.mark.parametrize(
     ("name", "options"),
@@ -96,6 +99,7 @@ def test_trailing_ddim_leaves_out_the_published_step_at_minus_one():
     assert (plan.steps[-1].next.alpha, plan.steps[-1].next.sigma) == (1.0, 0.0)
 
 
+@pytest.mark.capability("ddpm")
 @pytest.mark.parametrize("schedule", ["sd", "short"])
 @pytest.mark.parametrize("spacing", SPACINGS)
 @pytest.mark.parametrize("offset", [0, 1])
@@ -111,6 +115,7 @@ def test_ddpm_visits_the_same_levels(schedule, spacing, offset):
         assert (plan.steps[-1].next.alpha, plan.start_scale) == (1.0, scheduler.init_noise_sigma)
 
 
+@pytest.mark.capability("ddim", "ddpm", "euler", "euler-ancestral", "heun", "dpmpp-2m")
 @pytest.mark.parametrize("spacing", SPACINGS)
 @pytest.mark.parametrize(("name", "prediction"), PUBLISHED_PAIRS)
 def test_trajectories(name, spacing, prediction, judge):
@@ -125,6 +130,7 @@ def test_trajectories(name, spacing, prediction, judge):
             assert_close(x0, their_x0, tolerance)
 
 
+@pytest.mark.capability("ddim", "diffusers-noise")
 @pytest.mark.parametrize("eta", [0.5, 1.0])
 @pytest.mark.parametrize("spacing", SPACINGS)
 @pytest.mark.parametrize("prediction", PREDICTIONS)
@@ -140,6 +146,7 @@ def test_ddim_draws_as_published(eta, spacing, prediction, judge):
         assert_close(ours, theirs, tolerance)
 
 
+@pytest.mark.capability("zero-terminal-snr")
 @pytest.mark.parametrize(
     ("name", "prediction"), [(n, p) for n, p in PUBLISHED_PAIRS if p != "epsilon" and n not in WITHOUT_ZERO_SNR]
 )
@@ -157,6 +164,7 @@ def test_zero_terminal_snr_with_trailing_spacing(name, prediction, judge):
         assert_close(ours, theirs, tolerance)
 
 
+@pytest.mark.capability("zero-terminal-snr")
 @pytest.mark.parametrize("n_steps", range(1, 25))
 def test_zero_terminal_snr_with_eta_one(n_steps):
     """As published where that is finite: at 3, 6, 7, 16 and more steps it takes the root of a rounded -0."""
@@ -172,6 +180,7 @@ def test_zero_terminal_snr_with_eta_one(n_steps):
         assert_close(ours, theirs, 1e-3)
 
 
+@pytest.mark.capability("ddim")
 @pytest.mark.parametrize("clip", [1.0, 0.3])
 @pytest.mark.parametrize("eta", [0.0, 1.0])
 @pytest.mark.parametrize("prediction", PREDICTIONS)
@@ -187,6 +196,7 @@ def test_ddim_clips_x0_as_published(clip, eta, prediction, judge):
     assert_close(x0, their_x0, tolerance)
 
 
+@pytest.mark.capability("dpmpp-2m")
 @pytest.mark.parametrize("n_steps", [5, 14, 15, 20])
 @pytest.mark.parametrize(
     "options",
@@ -208,6 +218,7 @@ def test_dpmpp_orders(n_steps, options, judge):
     assert_close(ours, theirs, tolerance)
 
 
+@pytest.mark.capability("ddim", "ddpm", "euler", "euler-ancestral", "heun", "dpmpp-2m")
 @pytest.mark.parametrize(("name", "prediction"), PUBLISHED_PAIRS)
 def test_every_single_step(name, prediction, judge):
     """Each step of 20 by itself, from one x: no error of an earlier step can hide or feed one."""
@@ -230,6 +241,7 @@ def test_every_single_step(name, prediction, judge):
         assert_close([ours], [theirs], tolerance)
 
 
+@pytest.mark.capability("diffusers-noise")
 def test_draws_are_those_of_randn_tensor():
     for dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
         noise = PictureNoise([4, 5, 9], SHAPE, dtype)

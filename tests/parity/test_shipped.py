@@ -15,6 +15,8 @@ from latentbrush import GuidanceRequest, ImageRequest, Sampling, generate
 from latentbrush.formats import shipped_models
 from latentbrush.model import LatentDiffusion
 
+pytestmark = pytest.mark.capability("shipped-model")
+
 PROMPTS = ["a red heart", "빨간 하트", "cat face", "고양이 얼굴"]
 # Values are rounded to 0..255; where they lie near a half, either side may fall.
 PIXELS = 1
@@ -61,6 +63,7 @@ def test_diffusers_paints_the_same_with_the_models_defaults(
         assert int(np.abs(array(mine.image) - array(theirs)).max()) <= PIXELS
 
 
+@pytest.mark.capability("diffusers-noise")
 def test_diffusers_paints_the_same_with_its_own_defaults(
     model: LatentDiffusion, pipeline: StableDiffusionPipeline
 ) -> None:
@@ -71,6 +74,7 @@ def test_diffusers_paints_the_same_with_its_own_defaults(
     assert int(np.abs(array(mine.image) - array(theirs)).max()) <= PIXELS
 
 
+@pytest.mark.capability("korean-prompts")
 def test_prompts_in_both_languages_are_understood_apart(model: LatentDiffusion) -> None:
     """Equal seeds, other words, other pictures: in English, in Korean, and from one to the other."""
     pictures = [
@@ -86,6 +90,7 @@ def test_no_prompt_is_cut(model: LatentDiffusion) -> None:
     assert [model.text.cut(prompt) for prompt in PROMPTS] == [""] * len(PROMPTS)
 
 
+@pytest.mark.capability("offline")
 def test_it_loads_without_network(no_network: Any) -> None:
     """By name, in eval mode, and in float32 whatever the files hold."""
     model = latentbrush.load("emoji")
@@ -100,6 +105,7 @@ def test_folder_is_small_and_documented(folder: Path) -> None:
     assert (folder / "README.md").read_text(encoding="utf-8").strip()
 
 
+@pytest.mark.capability("safe-loading")
 def test_folder_holds_no_executable_formats(folder: Path) -> None:
     """Weights are safetensors; nothing that a loader would have to unpickle or run."""
     suffixes = {path.suffix for path in folder.rglob("*") if path.is_file()}

@@ -14,6 +14,8 @@ from transformers import CLIPTokenizer
 
 from latentbrush.conditioning import SpecialTokens, Tokenizer, train_tokenizer
 
+pytestmark = pytest.mark.capability("tokeniser")
+
 TEXTS = [
     "a photo of an astronaut riding a horse on mars, 4k, highly detailed",
     "it's a dog's life, they'll say; we've been I'm you'd don't",

@@ -39,6 +39,7 @@ def pixels(image: Any) -> np.ndarray:
     return np.asarray(image.image).astype(int)
 
 
+@pytest.mark.capability("batch-invariance")
 @pytest.mark.parametrize(("first", "count", "batch_size"), [(5, 1, 1), (5, 3, 3), (3, 3, 3), (4, 4, 2), (1, 5, 4)])
 def test_every_draw_of_a_seed_is_the_same_in_any_company(
     stochastic: LatentDiffusion, record: Record, first: int, count: int, batch_size: int
@@ -69,6 +70,7 @@ def test_draws_are_made_in_the_models_dtype(make_model: Any, record: Record) -> 
     assert torch.equal(record.of_seed(7)[0], expected_draws(7, torch.float64)[0])
 
 
+@pytest.mark.capability("batch-invariance")
 @pytest.mark.parametrize("weight", [1.0, 7.5])
 @pytest.mark.parametrize("sampler", ["ddim", "dpmpp_2m"])
 def test_position_changes_no_bit(
@@ -88,6 +90,7 @@ def test_position_changes_no_bit(
     assert torch.equal(latents[0], latents[2])
 
 
+@pytest.mark.capability("batch-invariance")
 @pytest.mark.parametrize("weight", [1.0, 7.5])
 @pytest.mark.parametrize("batch_size", [5, 2, 1])
 def test_picture_i_is_the_picture_of_seed_plus_i(
@@ -110,6 +113,7 @@ def test_picture_i_is_the_picture_of_seed_plus_i(
     assert len({image.image.tobytes() for image in together}) == 5
 
 
+@pytest.mark.capability("batch-invariance")
 def test_the_same_request_twice_is_the_same_to_the_bit(stochastic: LatentDiffusion) -> None:
     first, second = (generate(stochastic, request(1, count=3, batch_size=2)) for _ in range(2))
     assert [image.image.tobytes() for image in first] == [image.image.tobytes() for image in second]

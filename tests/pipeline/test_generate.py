@@ -31,6 +31,7 @@ def pixels(model: LatentDiffusion, wanted: ImageRequest, **options: Any) -> np.n
     return np.asarray(generate(model, wanted, **options)[0].image)
 
 
+@pytest.mark.capability("one-call-without-guidance")
 @pytest.mark.parametrize("sampler", ["ddim", "euler", "dpmpp_2m"])
 @pytest.mark.parametrize(("weight", "branches"), [(1.0, 1), (7.5, 2), (0.0, 2), (-1.0, 2)])
 def test_network_calls(
@@ -54,6 +55,7 @@ def test_text_tower_calls(deterministic: LatentDiffusion, record: Record) -> Non
     assert {prompt for prompts in record.prompts for prompt in prompts} == {"a red cat", "a dog"}
 
 
+@pytest.mark.capability("classifier-free-guidance")
 def test_prompt_negative_and_weight_change_the_picture(deterministic: LatentDiffusion) -> None:
     variants = [
         request(1.0),
@@ -67,18 +69,21 @@ def test_prompt_negative_and_weight_change_the_picture(deterministic: LatentDiff
     assert len({pixels(deterministic, variant).tobytes() for variant in variants}) == len(variants)
 
 
+@pytest.mark.capability("classifier-free-guidance")
 def test_guidance_by_the_prompt_itself_is_no_guidance(deterministic: LatentDiffusion) -> None:
     """u + w (c - u) = c where negative and prompt agree: tells the branches' order and formula apart from none."""
     plain, guided = (pixels(deterministic, request(w, negative="a red cat")).astype(int) for w in (1.0, 7.5))
     assert int(np.abs(plain - guided).max()) <= 1
 
 
+@pytest.mark.capability("classifier-free-guidance")
 def test_weight_zero_paints_the_negative_prompt(deterministic: LatentDiffusion) -> None:
     zero = pixels(deterministic, request(0.0, negative="a blue dog")).astype(int)
     negative = pixels(deterministic, request(1.0, prompt="a blue dog")).astype(int)
     assert int(np.abs(zero - negative).max()) <= 1
 
 
+@pytest.mark.capability("on-step")
 def test_on_step_follows_every_network_call(deterministic: LatentDiffusion, record: Record) -> None:
     calls_before = []
 
@@ -97,6 +102,7 @@ def test_on_step_follows_every_network_call(deterministic: LatentDiffusion, reco
         assert torch.allclose(torch.cat([x / level.norm] * 2), seen, rtol=0, atol=1e-6)
 
 
+@pytest.mark.capability("on-step")
 def test_what_on_step_returns_goes_on(deterministic: LatentDiffusion, record: Record) -> None:
     given = torch.full((1, 4, 6, 4), 0.25)
     pixels(deterministic, request(1.0), on_step=lambda x, level, denoised: given)
@@ -104,6 +110,7 @@ def test_what_on_step_returns_goes_on(deterministic: LatentDiffusion, record: Re
         assert torch.allclose(seen, given, rtol=0, atol=1e-6)
 
 
+@pytest.mark.capability("on-step")
 def test_what_on_step_returns_last_is_decoded(deterministic: LatentDiffusion) -> None:
     given = torch.linspace(-1, 1, 96).reshape(1, 4, 6, 4)
     found = pixels(deterministic, request(), on_step=lambda x, level, denoised: given)
@@ -116,6 +123,7 @@ class CancelledError(Exception):
     pass
 
 
+@pytest.mark.capability("on-step")
 def test_raising_in_on_step_cancels(deterministic: LatentDiffusion, record: Record) -> None:
     """The exception comes through as it is, at once, and leaves nothing behind: the next request is served."""
 
@@ -169,6 +177,7 @@ def test_largest_seed(deterministic: LatentDiffusion) -> None:
     assert image.seed == 2**63 - 1
 
 
+@pytest.mark.capability("large-canvas")
 @pytest.mark.parametrize(("width", "height"), [(16, 40), (20, 12), (4, 4)])
 def test_sizes(deterministic: LatentDiffusion, width: int, height: int) -> None:
     """Every multiple of f, also where the UNet's levels do not divide it."""

@@ -41,6 +41,7 @@ def read() -> None:
     urlopen("http://example.org", timeout=0.01)
 
 
+@pytest.mark.capability("offline")
 @pytest.mark.parametrize("reach", [connect, connect_ex, send, look_up, read])
 def test_the_network_is_blocked(no_network: Any, reach: Callable[[], None]) -> None:
     with pytest.raises(RuntimeError, match="network blocked"):
@@ -68,6 +69,7 @@ def test_libraries_are_told_and_workers_have_one_thread() -> None:
     assert torch.get_num_threads() == 1
 
 
+@pytest.mark.capability("offline")
 def test_save_load_and_paint_offline(make_model: Callable[..., LatentDiffusion], tmp_path: Path) -> None:
     """The fixture `no_network` fails this test if any of it reaches out."""
     request = ImageRequest(prompt="a red cat", sampling=Sampling(steps=2, seed=1))

@@ -20,6 +20,8 @@ from latentbrush.formats import load_clip
 from latentbrush.training import ContrastiveRecipe, TextToImageRecipe, TrainingProgress, load_recipe, run_recipe
 from latentbrush.training.contrastive import MAX_LOGIT_SCALE, ContrastiveStage, contrastive_loss
 
+pytestmark = pytest.mark.capability("train-clip")
+
 ROOT = Path(__file__).parents[2]
 
 

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from latentbrush.training.contrastive import MAX_LOGIT_SCALE, contrastive_loss
 
+pytestmark = pytest.mark.capability("train-clip")
+
 
 def units(count: int, width: int, seed: int) -> NDArray[np.float64]:
     vectors = np.random.default_rng(seed).normal(size=(count, width))

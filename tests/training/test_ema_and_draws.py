@@ -20,6 +20,7 @@ def scalar(value: float) -> nn.Module:
     return module
 
 
+@pytest.mark.capability("ema")
 @pytest.mark.parametrize("decay", [0.0, 0.3, 0.999])
 def test_ema_follows_its_formula_with_warm_up(decay: float) -> None:
     module = scalar(1.0)
@@ -35,6 +36,7 @@ def test_ema_follows_its_formula_with_warm_up(decay: float) -> None:
     assert ema.steps == 12
 
 
+@pytest.mark.capability("ema")
 def test_ema_forgets_the_initialisation() -> None:
     # With decay 0.999 from the first step, 200 steps would leave 82 % of it; warmed up, next to nothing.
     module = scalar(1.0)
@@ -45,6 +47,7 @@ def test_ema_forgets_the_initialisation() -> None:
     assert float(ema.average[0]) < 1e-6
 
 
+@pytest.mark.capability("ema")
 def test_the_scope_lends_the_average_and_gives_back_the_weights_bit_for_bit() -> None:
     torch.manual_seed(0)
     module = nn.Linear(3, 3)
@@ -63,6 +66,7 @@ def test_the_scope_lends_the_average_and_gives_back_the_weights_bit_for_bit() ->
     assert torch.equal(ema.average[0], average)
 
 
+@pytest.mark.capability("ema")
 def test_ema_is_restored_whole() -> None:
     module = scalar(2.0)
     ema = EMA(module, 0.9)
@@ -74,6 +78,7 @@ def test_ema_is_restored_whole() -> None:
     assert torch.equal(other.average[0], ema.average[0])
 
 
+@pytest.mark.capability("random-keys")
 def test_a_draw_depends_on_seed_step_and_purpose_only() -> None:
     keys = [(0, 0, "noise"), (1, 0, "noise"), (0, 1, "noise"), (0, 0, "batch")]
     drawn = [torch.randn(4, generator=torch_draws(*key)) for key in keys]
@@ -92,6 +97,7 @@ def test_seeds_suit_torch_s_generators() -> None:
     assert all(0 <= torch_seed(seed, 7, "dropout") < 2**63 for seed in range(200))
 
 
+@pytest.mark.capability("random-keys")
 @pytest.mark.parametrize("kind", ["autoencoder", "text-to-image"])
 def test_a_step_s_loss_does_not_depend_on_what_was_computed_before(kind: str, world: Path, first_stage: Path) -> None:
     stage: AutoencoderStage | TextToImageStage

@@ -85,6 +85,7 @@ def infinite_gradient(loss: Tensor, network: nn.Linear) -> Tensor:
     return loss + (network.weight * 0.0).abs().sum().sqrt()
 
 
+@pytest.mark.capability("non-finite-steps")
 @pytest.mark.parametrize(
     "spoil",
     [lambda loss, _: loss * math.nan, lambda loss, _: loss * math.inf, infinite_gradient],
@@ -106,6 +107,7 @@ def test_a_non_finite_step_changes_no_weight_and_is_logged(spoil: Spoil, tmp_pat
     assert float(state["optimiser"]["state"][0]["step"]) == 3
 
 
+@pytest.mark.capability("non-finite-steps")
 def test_twenty_non_finite_steps_in_a_row_end_the_run_with_its_state_intact(tmp_path: Path) -> None:
     plan = recipe(steps=40, checkpoint_every=5)
     stage = Line(range(7, 1000))
@@ -132,12 +134,14 @@ def test_twenty_non_finite_steps_in_a_row_end_the_run_with_its_state_intact(tmp_
     assert all(bool(part.isfinite().all()) for part in mended.weights())
 
 
+@pytest.mark.capability("non-finite-steps")
 def test_nineteen_in_a_row_do_not_end_it(tmp_path: Path) -> None:
     stage = Line([*range(1, 20), *range(21, 40)])
     run_line(stage, recipe(steps=42), tmp_path)
     assert stage.finished
 
 
+@pytest.mark.capability("resume")
 def test_resuming_on_other_data_is_refused(tmp_path: Path) -> None:
     plan = recipe(steps=2)
     run_line(Line(), plan, tmp_path)
@@ -148,6 +152,7 @@ def test_resuming_on_other_data_is_refused(tmp_path: Path) -> None:
     assert not stage.finished
 
 
+@pytest.mark.capability("ema")
 def test_the_finished_model_is_the_average_and_the_weights_come_back(tmp_path: Path) -> None:
     plan = recipe(steps=5)
     stage = Line()

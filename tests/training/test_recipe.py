@@ -12,6 +12,8 @@ from latentbrush.errors import UserError
 from latentbrush.nn import AutoencoderKL, CLIPTextModel, UNet
 from latentbrush.training import AutoencoderRecipe, TextToImageRecipe, load_recipe
 
+pytestmark = pytest.mark.capability("recipes")
+
 RECIPES = Path(__file__).parents[2] / "recipes"
 
 

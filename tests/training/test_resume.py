@@ -12,6 +12,8 @@ from tiny_world import autoencoder_recipe, text_to_image_recipe
 from latentbrush.errors import UserError
 from latentbrush.training import AutoencoderRecipe, TextToImageRecipe, TrainingProgress, run_recipe
 
+pytestmark = pytest.mark.capability("resume")
+
 
 class PowerCutError(Exception):
     """What ends a run in the middle; no part of the package knows it."""

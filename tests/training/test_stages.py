@@ -53,6 +53,7 @@ def test_the_reconstruction_loss_sees_edges() -> None:
     assert float(reconstruction_loss(step, x, gradient=3.0)) == pytest.approx(0.5 + 3.0 / 3)
 
 
+@pytest.mark.capability("train-autoencoder")
 def test_folding_makes_latents_standard_and_keeps_the_pictures(world: Path, tmp_path: Path) -> None:
     stage = AutoencoderStage(autoencoder_recipe(world))
     x = to_signed(stage.pictures)
@@ -82,6 +83,7 @@ def statistics(posterior: Posterior) -> tuple[torch.Tensor, torch.Tensor]:
     return posterior.mean.mean((0, 2, 3)), variance.sqrt()
 
 
+@pytest.mark.capability("train-autoencoder")
 def test_a_first_stage_opens_and_reconstructs(first_stage: Path) -> None:
     autoencoder = load_autoencoder(first_stage / "vae")
     assert autoencoder.config.factor == 2
@@ -90,6 +92,7 @@ def test_a_first_stage_opens_and_reconstructs(first_stage: Path) -> None:
     assert out.shape == (1, 3, SIZE, SIZE)
 
 
+@pytest.mark.capability("train-text-to-image")
 def test_a_text_to_image_run_leaves_a_model_that_paints(world: Path, first_stage: Path, tmp_path: Path) -> None:
     recipe = text_to_image_recipe(world, first_stage, steps=2, validate_every=1)
     run_recipe(recipe, tmp_path / "run")
@@ -110,6 +113,7 @@ def test_a_text_to_image_run_leaves_a_model_that_paints(world: Path, first_stage
     ]
 
 
+@pytest.mark.capability("train-text-to-image")
 def test_the_trained_pictures_are_those_of_the_train_split(world: Path, first_stage: Path) -> None:
     first = AutoencoderStage(autoencoder_recipe(world))
     assert (len(first.pictures), len(first.held_out), len(first.weights)) == (8, 3, 8)
@@ -166,6 +170,7 @@ def fixed_loss(stage: Stage) -> float:
         return sum(float(stage.loss(10_000 + i)) for i in range(8)) / 8
 
 
+@pytest.mark.capability("train-autoencoder")
 def test_the_first_stage_learns(world: Path, tmp_path: Path) -> None:
     recipe: AutoencoderRecipe = autoencoder_recipe(world, steps=60, augment=0.0, **RARELY)
     stage = AutoencoderStage(recipe)
@@ -174,6 +179,7 @@ def test_the_first_stage_learns(world: Path, tmp_path: Path) -> None:
     assert fixed_loss(stage) < 0.7 * before
 
 
+@pytest.mark.capability("train-text-to-image")
 def test_the_diffusion_model_learns(world: Path, first_stage: Path, tmp_path: Path) -> None:
     # A network that says nothing, as ours does at first, has a loss of 1 here: the variance of the noise.
     changes = {"prediction": "epsilon", "batch": 32, "optimiser": {"lr": 1e-2}}

@@ -14,6 +14,8 @@ from latentbrush.errors import UserError
 from latentbrush.formats import load_clip, load_model
 from latentbrush.training import TextToImageRecipe, run_recipe, stage_of
 
+pytestmark = pytest.mark.capability("text-from-clip")
+
 
 @pytest.fixture(scope="module")
 def clip_run(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:

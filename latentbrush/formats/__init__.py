@@ -1,15 +1,25 @@
 """Files <-> models: diffusers folders, which are the native format. Loading executes no code from a file."""
 
 from latentbrush.formats.clip import SIGNED, CLIPParts, PixelScale, load_clip, save_clip
-from latentbrush.formats.folder import load_autoencoder, load_model, save_autoencoder, save_model
+from latentbrush.formats.folder import (
+    load_autoencoder,
+    load_model,
+    load_tokenizer,
+    outline_model,
+    save_autoencoder,
+    save_model,
+)
 from latentbrush.formats.photos import Photo, as_rgb, cover, load_photo
 from latentbrush.formats.pictures import METADATA_KEY, check_writable, output_paths, read_request, save_picture
 from latentbrush.formats.shipped import resolve_model, shipped_models
+from latentbrush.formats.summary import ModelSummary, PartSummary, summarise
 
 __all__ = [
     "METADATA_KEY",
     "SIGNED",
     "CLIPParts",
+    "ModelSummary",
+    "PartSummary",
     "Photo",
     "PixelScale",
     "as_rgb",
@@ -19,6 +29,8 @@ __all__ = [
     "load_clip",
     "load_model",
     "load_photo",
+    "load_tokenizer",
+    "outline_model",
     "output_paths",
     "read_request",
     "resolve_model",
@@ -27,4 +39,5 @@ __all__ = [
     "save_model",
     "save_picture",
     "shipped_models",
+    "summarise",
 ]

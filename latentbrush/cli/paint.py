@@ -11,6 +11,7 @@ import typer
 from latentbrush.cli.options import number
 from latentbrush.cli.progress import steps_bar
 from latentbrush.cli.shared import PaintOptions, with_paint_options
+from latentbrush.cli.views import Views
 from latentbrush.request import ImageRequest, Start
 
 if TYPE_CHECKING:  # the pipeline imports torch
@@ -56,12 +57,14 @@ def paint_to_files(request: ImageRequest, options: PaintOptions, images: Images 
     request = resolve(model, request)
     plan = plan_of(model, request)
     paths = output_paths(options.out, request)
-    check_writable(paths, overwrite=options.overwrite)
+    views = Views(plan, paths, request.sampling.batch_size, strip=options.strip, animate=options.animate)
+    check_writable([*paths, *views.paths], overwrite=options.overwrite)
     for name, prompt in (("prompt", request.prompt), ("negative prompt", request.guidance.negative)):
         if left_out := model.text.cut(prompt):
             print(f"latentbrush: the {name} is too long; left out: {left_out!r}", file=sys.stderr)
     batches = -(-request.sampling.count // request.sampling.batch_size)
     with steps_bar(plan.calls * batches) as on_step:
-        for picture, path in zip(stream(model, request, on_step, images), paths, strict=True):
+        for picture, path in zip(stream(model, request, views.watching(on_step), images), paths, strict=True):
             save_picture(picture.image, path, picture.request, index=picture.index, steps_run=picture.steps)
             print(f"{path} (seed {picture.seed})")
+            views.save(model, picture.index)

@@ -47,7 +47,7 @@ HELP = """
 import sys
 from latentbrush.cli import main
 import latentbrush
-for command in ([], ["txt2img"], ["train"], ["data"], ["data", "emoji"]):
+for command in ([], *([name] for name in ("txt2img", "diffuse", "tokens", "info", "train", "data")), ["data", "emoji"]):
     try:
         main([*command, "--help"])
     except SystemExit as exit:

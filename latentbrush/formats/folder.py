@@ -21,9 +21,10 @@ from latentbrush.formats.keys import AUTOENCODER, CLIP_TEXT, UNET, Names
 from latentbrush.formats.replace import replaced_folder
 from latentbrush.formats.scheduler import Scheduler, read_scheduler, write_scheduler
 from latentbrush.formats.shipped import resolve_model
-from latentbrush.formats.weights import load_weights, save_weights
+from latentbrush.formats.weights import find_weights, load_weights, save_weights
 from latentbrush.model import LatentDiffusion, ModelDefaults
 from latentbrush.nn import AutoencoderKL, CLIPTextModel, UNet
+from latentbrush.origin import Origin
 
 __all__ = ["load_autoencoder", "load_model", "save_autoencoder", "save_model"]
 
@@ -78,6 +79,7 @@ def load_model(
         sampler=scheduler.sampler,
         plan_options={**scheduler.plan_options, **options},
         defaults=defaults,
+        origin=_origin(directory, sampler),
     )
     return result.to(device)
 
@@ -135,6 +137,14 @@ def save_autoencoder(
 def _write_autoencoder(directory: Path, autoencoder: AutoencoderKL, dtype: torch.dtype) -> None:
     config = configs.write_autoencoder_config(autoencoder.config)
     _write(directory, autoencoder, config, DIFFUSERS_STEM, AUTOENCODER, dtype)
+
+
+def _origin(directory: Path, sampler: str | None) -> Origin:
+    stems = {"vae": DIFFUSERS_STEM, "unet": DIFFUSERS_STEM, "text_encoder": TRANSFORMERS_STEM}
+    weights = [file for part, stem in stems.items() for file in find_weights(directory / part, stem)]
+    folders = [directory, *(directory / part for part in (*PARTS, "scheduler"))]
+    settings = [file for folder in folders for kind in ("*.json", "*.txt") for file in folder.glob(kind)]
+    return Origin(directory, weights, settings, sampler)
 
 
 def _fields(path: Path) -> Fields:

@@ -12,6 +12,7 @@ from typer.exceptions import TyperException
 
 from latentbrush.cli.data import data_app
 from latentbrush.cli.paint import img2img, txt2img
+from latentbrush.cli.reproduce import reproduce
 from latentbrush.cli.train import train
 from latentbrush.errors import UserError, one_line
 
@@ -29,6 +30,7 @@ app = typer.Typer(
 )
 app.command()(txt2img)
 app.command()(img2img)
+app.command()(reproduce)
 app.command()(train)
 app.add_typer(data_app, name="data")
 

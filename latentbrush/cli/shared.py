@@ -31,6 +31,9 @@ class PaintOptions:
     canvas: Annotated[Canvas | None, typer.Option("--size", parser=size, metavar="WxH", help="In pixels.")] = None
     out: Annotated[Path | None, typer.Option(help="A PNG file or a folder; out/ by default.")] = None
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing pictures.")] = False
+    no_metadata: Annotated[
+        bool, typer.Option("--no-metadata", help="PNGs without text; they cannot be reproduced.")
+    ] = False
 
     def request(self, prompt: str, start: Start | None = None) -> ImageRequest:
         """pydantic's ValidationError for values that no request can have."""

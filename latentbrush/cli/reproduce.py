@@ -104,11 +104,17 @@ def _again(then: PictureRecord, file: Path, name: str | None, start: Photo | Non
 
 def _alike(told: Parameters, name: str | None, start: Photo | None) -> Task:
     """As near to another program's picture as the model comes."""
-    from latentbrush.formats import foreign_request, load_model
+    from latentbrush.formats import foreign_request, foreign_sampler, load_model
     from latentbrush.pipeline import resolve
 
     name = ModelRequest().name if name is None else name
-    model = load_model(name)
+    sampler = foreign_sampler(told)
+    try:
+        model = load_model(name, sampler=sampler)
+    except UserError:
+        if sampler is not None:
+            raise
+        model = load_model(name, sampler="ddim")  # for a folder whose own scheduler is not here either
     request, notes = foreign_request(told, model, name, None if start is None else start.sha256)
     for what, prompt in (("prompt", request.prompt), ("negative prompt", request.guidance.negative)):
         if left_out := model.text.cut(prompt):

@@ -3,7 +3,7 @@
 from latentbrush.formats.clip import SIGNED, CLIPParts, PixelScale, load_clip, save_clip
 from latentbrush.formats.comfyui import COMFYUI_KEY, parse_comfyui
 from latentbrush.formats.folder import load_autoencoder, load_model, save_autoencoder, save_model
-from latentbrush.formats.foreign import foreign_request
+from latentbrush.formats.foreign import foreign_request, foreign_sampler
 from latentbrush.formats.parameters import PARAMETERS_KEY, Parameters, parse_parameters, write_parameters
 from latentbrush.formats.photos import Photo, as_rgb, cover, load_photo
 from latentbrush.formats.pictures import (
@@ -35,6 +35,7 @@ __all__ = [
     "cover",
     "differences",
     "foreign_request",
+    "foreign_sampler",
     "load_autoencoder",
     "load_clip",
     "load_model",

@@ -12,7 +12,7 @@ from latentbrush.formats.parameters import SAMPLER_NAMES, Parameters, schedule_t
 from latentbrush.model import LatentDiffusion
 from latentbrush.request import Canvas, GuidanceRequest, ImageRequest, ModelRequest, Sampling, Start
 
-__all__ = ["MAX_LARGER", "foreign_request"]
+__all__ = ["MAX_LARGER", "foreign_request", "foreign_sampler"]
 
 MAX_LARGER = 4
 """So many times a model's own number of pixels it is asked for; far beyond it paints patterns, and for hours."""
@@ -20,7 +20,9 @@ MAX_LARGER = 4
 HASH_LENGTH = 8
 """Digits of a hash; fewer may agree by chance."""
 
-_SAMPLERS = {name: ours for ours, name in SAMPLER_NAMES.items()}
+# Some write them as we do.
+_SAMPLERS = {**{ours: ours for ours in SAMPLER_NAMES}, **{name: ours for ours, name in SAMPLER_NAMES.items()}}
+_KARRAS = " Karras"
 # Said of the program, not of the picture.
 _IDLE = ("Version", "User")
 # What stands for "switched off".
@@ -80,6 +82,14 @@ class _Reader:
         return _WEIGHT.sub(lambda found: found[1] or "", text).strip()
 
 
+def foreign_sampler(parameters: Parameters) -> str | None:
+    """Our name of the sampler that the text tells; None where it tells none that is here.
+
+    Older texts name a spacing behind it: "DPM++ 2M Karras".
+    """
+    return _SAMPLERS.get(parameters.settings.get("Sampler", "").removesuffix(_KARRAS))
+
+
 def foreign_request(
     parameters: Parameters, model: LatentDiffusion, name: str, start: str | None = None
 ) -> tuple[ImageRequest, list[str]]:
@@ -94,7 +104,8 @@ def foreign_request(
             del reader.left[key]
     for key in _IDLE:
         reader.left.pop(key, None)
-    sampler = _sampler(reader, model)
+    sampler = foreign_sampler(parameters)
+    _check_sampler(reader, sampler, model)
     request = ImageRequest(
         prompt=reader.prompt(parameters.prompt, "prompt"),
         model=ModelRequest(name=name),
@@ -110,7 +121,7 @@ def foreign_request(
         start=_start(reader, start),
     )
     _check_model(reader, model, name)
-    source = reader.left.pop("RNG", "GPU, which they take unless they say otherwise")
+    source = reader.left.pop("RNG", "GPU")  # what they take unless they say otherwise
     if source != "CPU":
         reader.note("RNG", source, "noise is drawn by the CPU's generator here, so the picture is another")
     for key, value in reader.left.items():
@@ -118,21 +129,19 @@ def foreign_request(
     return request, reader.notes
 
 
-def _sampler(reader: _Reader, model: LatentDiffusion) -> str | None:
-    """Older texts name a spacing behind the sampler: "DPM++ 2M Karras"."""
-    told = reader.left.pop("Sampler", None)
-    spacing = reader.left.pop("Schedule type", None)
-    if told is not None and spacing is None and told.endswith(" Karras"):
-        told, spacing = told.removesuffix(" Karras"), "Karras"
-    found = None if told is None else _SAMPLERS.get(told)
+def _check_sampler(reader: _Reader, found: str | None, model: LatentDiffusion) -> None:
+    """Notes where the sampler, `found` here or not, or the spacing of its steps is not as told."""
+    told, spacing = reader.left.pop("Sampler", None), reader.left.pop("Schedule type", None)
     if told is not None and found is None:
-        reader.note("Sampler", told, f"not one of {', '.join(_SAMPLERS)}; painted with {model.sampler}")
+        names = ", ".join(SAMPLER_NAMES.values())
+        reader.note("Sampler", told, f"not one of {names}; painted with {SAMPLER_NAMES[model.sampler]}")
+    if spacing is None and told is not None and told.endswith(_KARRAS):
+        spacing = "Karras"
     sampler = found or model.sampler
     ours = schedule_type(sampler, model.plan_config(sampler))
     automatic = {"dpmpp_2m": "Karras", "ddim": "Automatic"}.get(sampler, "Uniform")  # what it stands for there
     if spacing is not None and ours != (automatic if spacing == "Automatic" else spacing):
         reader.note("Schedule type", spacing, f"this model's steps are spaced otherwise ({ours or 'leading'})")
-    return found
 
 
 def _canvas(reader: _Reader, model: LatentDiffusion) -> Canvas:

@@ -270,7 +270,7 @@ def test_a_web_ui_s_picture(run: Callable[..., Any], model_folder: Path, tmp_pat
     file = foreign(tmp_path / "theirs.png", PARAMETERS_KEY, text)
     first, *notes = run("reproduce", file, "--model", model_folder).out.splitlines()
     assert first == f"out/theirs-reproduced.png (seed 7): 12x8 pixels, unlike the 8x8 of {file}"
-    assert [note[:12] for note in notes] == ["- weights of", "- RNG: 'GPU,"]
+    assert [note[:12] for note in notes] == ["- weights of", "- RNG: 'GPU'"]
     record = read_record(Path("out/theirs-reproduced.png"))
     assert (record.request.prompt, record.request.guidance.weight) == ("a red heart", 2.5)
     assert (record.request.sampling.steps, record.request.sampling.sampler) == (2, "euler_ancestral")
@@ -296,6 +296,19 @@ def test_a_web_ui_s_picture_over_another(run: Callable[..., Any], model_folder: 
     assert run(*arguments, "--image", start).out.count("\n") == 1
     record = read_record(Path("out/theirs-reproduced.png"))
     assert (record.request.start, record.steps_run) == (Start(image=load_photo(start).sha256, strength=0.5), 1)
+
+
+@pytest.mark.parametrize(("sampler", "notes"), [("UniPC", 1), ("Heun", 0)])
+def test_a_model_whose_scheduler_is_not_here(
+    run: Callable[..., Any], model_copy: Path, tmp_path: Path, sampler: str, notes: int
+) -> None:
+    """As with the folders of Stable Diffusion 1, which name PNDM."""
+    index = json.loads((model_copy / "model_index.json").read_text())
+    index["scheduler"][1] = "PNDMScheduler"
+    (model_copy / "model_index.json").write_text(json.dumps(index))
+    text = f"a heart\nSteps: 2, Seed: 7, RNG: CPU, Sampler: {sampler}"
+    outcome = run("reproduce", foreign(tmp_path / "theirs.png", PARAMETERS_KEY, text), "--model", model_copy)
+    assert (outcome.code, outcome.out.count("\n")) == (0, 1 + notes)
 
 
 def test_a_graph_of_comfyui(run: Callable[..., Any], model_folder: Path, tmp_path: Path) -> None:

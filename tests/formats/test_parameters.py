@@ -134,7 +134,7 @@ def test_what_cannot_be_done_is_said(model: LatentDiffusion) -> None:
         "'<lora:emoji:0.8>' in the prompt: not loaded here",
         "weights of words in the prompt: all count alike here",
         "Model: 'v1-5-pruned 6ce0161689': painted with tiny",
-        "RNG: 'GPU, which they take unless they say otherwise': noise is drawn by the CPU's generator here",
+        "RNG: 'GPU': noise is drawn by the CPU's generator here, so the picture is another",
         "VAE: 'a, b: c': there is no such setting here",
         "Clip skip: '2': there is no such setting here",
         "Hires upscale: '2': there",
@@ -191,6 +191,7 @@ def test_older_names_of_samplers(model: LatentDiffusion) -> None:
     request, notes = read(model, "Sampler: DPM++ 2M Karras")
     assert request.sampling.sampler == "dpmpp_2m"
     assert [note.split(":")[0] for note in notes] == ["Schedule type"]
+    assert read(model, "Sampler: euler_ancestral")[0].sampling.sampler == "euler_ancestral"
 
 
 def test_automatic_means_what_their_sampler_takes(model: LatentDiffusion) -> None:

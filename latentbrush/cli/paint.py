@@ -50,7 +50,7 @@ def img2img(
 
 def paint_to_files(request: ImageRequest, options: PaintOptions, images: Images | None = None) -> None:
     """Serve a request into PNG files; refuses what cannot be written before any work is done."""
-    from latentbrush.formats import check_writable, load_model, output_paths, save_picture
+    from latentbrush.formats import check_writable, load_model, output_paths, save_picture, texts_of
     from latentbrush.pipeline import plan_of, resolve, stream
 
     model = load_model(request.model.name, sampler=request.sampling.sampler)
@@ -65,6 +65,6 @@ def paint_to_files(request: ImageRequest, options: PaintOptions, images: Images 
     batches = -(-request.sampling.count // request.sampling.batch_size)
     with steps_bar(plan.calls * batches) as on_step:
         for picture, path in zip(stream(model, request, views.watching(on_step), images), paths, strict=True):
-            save_picture(picture.image, path, picture.request, index=picture.index, steps_run=picture.steps)
+            save_picture(picture.image, path, None if options.no_metadata else texts_of(model, picture.record(model)))
             print(f"{path} (seed {picture.seed})")
             views.save(model, picture.index)

@@ -35,6 +35,9 @@ class PaintOptions:
     )
     animate: Annotated[bool, typer.Option("--animate", help="The same as an animated WebP.")] = False
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing pictures.")] = False
+    no_metadata: Annotated[
+        bool, typer.Option("--no-metadata", help="PNGs without text; they cannot be reproduced.")
+    ] = False
 
     def request(self, prompt: str, start: Start | None = None) -> ImageRequest:
         """pydantic's ValidationError for values that no request can have."""

@@ -21,9 +21,10 @@ from latentbrush.formats.keys import AUTOENCODER, CLIP_TEXT, UNET, Names
 from latentbrush.formats.replace import replaced_folder
 from latentbrush.formats.scheduler import Scheduler, read_scheduler, write_scheduler
 from latentbrush.formats.shipped import resolve_model
-from latentbrush.formats.weights import Entry, check_weights, load_weights, save_weights
+from latentbrush.formats.weights import Entry, check_weights, find_weights, load_weights, save_weights
 from latentbrush.model import LatentDiffusion, ModelDefaults
 from latentbrush.nn import AutoencoderKL, CLIPTextModel, UNet
+from latentbrush.origin import Origin
 
 __all__ = [
     "load_autoencoder",
@@ -116,6 +117,7 @@ def _assemble(directory: Path, sampler: str | None, dtype: torch.dtype | None) -
         sampler=scheduler.sampler,
         plan_options={**scheduler.plan_options, **options},
         defaults=defaults,
+        origin=_origin(directory, sampler),
     )
 
 
@@ -176,6 +178,14 @@ def _read_autoencoder(directory: Path, dtype: torch.dtype | None) -> Autoencoder
 def _write_autoencoder(directory: Path, autoencoder: AutoencoderKL, dtype: torch.dtype) -> None:
     config = configs.write_autoencoder_config(autoencoder.config)
     _write(directory, autoencoder, config, DIFFUSERS_STEM, AUTOENCODER, dtype)
+
+
+def _origin(directory: Path, sampler: str | None) -> Origin:
+    stems = {"vae": DIFFUSERS_STEM, "unet": DIFFUSERS_STEM, "text_encoder": TRANSFORMERS_STEM}
+    weights = [file for part, stem in stems.items() for file in find_weights(directory / part, stem)]
+    folders = [directory, *(directory / part for part in (*PARTS, "scheduler"))]
+    settings = [file for folder in folders for kind in ("*.json", "*.txt") for file in folder.glob(kind)]
+    return Origin(directory, weights, settings, sampler)
 
 
 def _fields(path: Path) -> Fields:

@@ -31,6 +31,7 @@ def python(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str
         ([], ["txt2img", "train", "data"]),
         (["--help"], ["txt2img", "train", "data"]),
         (["txt2img", "--help"], ["PROMPT", "--steps", "--size", "--guidance", "--overwrite"]),
+        (["reproduce", "--help"], ["FILE", "--model", "--image", "--out", "--overwrite"]),
         (["train", "--help"], ["RECIPE", "--run", "--resume", "--set"]),
         (["data", "--help"], ["emoji"]),
         (["data", "emoji", "--help"], ["DIRECTORY"]),
@@ -47,7 +48,8 @@ HELP = """
 import sys
 from latentbrush.cli import main
 import latentbrush
-for command in ([], *([name] for name in ("txt2img", "diffuse", "tokens", "info", "train", "data")), ["data", "emoji"]):
+COMMANDS = ("txt2img", "diffuse", "tokens", "info", "reproduce", "train", "data")
+for command in ([], *([name] for name in COMMANDS), ["data", "emoji"]):
     try:
         main([*command, "--help"])
     except SystemExit as exit:

@@ -11,7 +11,11 @@ from pydantic import ValidationError
 from typer.exceptions import TyperException
 
 from latentbrush.cli.data import data_app
+from latentbrush.cli.diffuse import diffuse
+from latentbrush.cli.info import info
 from latentbrush.cli.paint import img2img, txt2img
+from latentbrush.cli.reproduce import reproduce
+from latentbrush.cli.tokens import tokens
 from latentbrush.cli.train import train
 from latentbrush.errors import UserError, one_line
 
@@ -29,6 +33,10 @@ app = typer.Typer(
 )
 app.command()(txt2img)
 app.command()(img2img)
+app.command()(diffuse)
+app.command()(tokens)
+app.command()(info)
+app.command()(reproduce)
 app.command()(train)
 app.add_typer(data_app, name="data")
 

@@ -31,6 +31,7 @@ def python(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str
         ([], ["txt2img", "train", "data"]),
         (["--help"], ["txt2img", "train", "data"]),
         (["txt2img", "--help"], ["PROMPT", "--steps", "--size", "--guidance", "--overwrite"]),
+        (["reproduce", "--help"], ["FILE", "--model", "--image", "--out", "--overwrite"]),
         (["train", "--help"], ["RECIPE", "--run", "--resume", "--set"]),
         (["data", "--help"], ["emoji"]),
         (["data", "emoji", "--help"], ["DIRECTORY"]),
@@ -47,7 +48,8 @@ HELP = """
 import sys
 from latentbrush.cli import main
 import latentbrush
-for command in ([], ["txt2img"], ["train"], ["data"], ["data", "emoji"]):
+COMMANDS = ("txt2img", "diffuse", "tokens", "info", "reproduce", "train", "data")
+for command in ([], *([name] for name in COMMANDS), ["data", "emoji"]):
     try:
         main([*command, "--help"])
     except SystemExit as exit:
@@ -71,7 +73,7 @@ model = latentbrush.load(sys.argv[1])
 latentbrush.generate(model, latentbrush.ImageRequest(prompt="a red heart"))[0].image.save("x.png")
 foreign = {"transformers", "diffusers", "accelerate", "torchvision"} & sys.modules.keys()
 assert not foreign, foreign
-compiler = {"torch._dynamo", "sympy"} & sys.modules.keys()  # they would double the time to the first picture
+compiler = {"torch._dynamo", "sympy"} & sys.modules.keys()  # a third of the time to a first picture
 assert not compiler, compiler
 print("ours alone")
 """

@@ -100,9 +100,12 @@ class Painter:
         """Its answer: seconds, processor_seconds, process_seconds, peak_mb."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        self.process.stdin.write(json.dumps(order) + "\n")
-        self.process.stdin.flush()
-        line = self.process.stdout.readline()
+        try:
+            self.process.stdin.write(json.dumps(order) + "\n")
+            self.process.stdin.flush()
+            line = self.process.stdout.readline()
+        except BrokenPipeError:
+            line = ""
         if not line:
             raise SystemExit(f"{self.side} failed:\n{self.errors.read_text()[-2000:]}")
         answer: dict[str, float] = json.loads(line)

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from typer.exceptions import TyperException
 
 from latentbrush.cli.data import data_app
+from latentbrush.cli.evaluate import evaluate_app
 from latentbrush.cli.paint import img2img, txt2img
 from latentbrush.cli.train import train
 from latentbrush.errors import UserError, one_line
@@ -30,6 +31,7 @@ app = typer.Typer(
 app.command()(txt2img)
 app.command()(img2img)
 app.command()(train)
+app.add_typer(evaluate_app, name="evaluate")
 app.add_typer(data_app, name="data")
 
 

@@ -43,10 +43,9 @@ def composition(
     from rich.console import Console
 
     from latentbrush.data.folder import ImageFolder
-    from latentbrush.formats import check_replaceable, load_model, replaced_folder
+    from latentbrush.formats import load_model, replaced_folder
     from latentbrush.studies import CompositionStudy
 
-    check_replaceable(out, overwrite=overwrite, ours=("composition.json",))
     folder = ImageFolder(data)
     study = CompositionStudy(load_model(model), folder, seeds)
     with replaced_folder(out, overwrite=overwrite, ours=("composition.json",)) as new:

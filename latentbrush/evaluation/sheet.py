@@ -56,7 +56,7 @@ def contact_sheet(title: str, sections: Mapping[str, Sequence[SheetRow]], column
     for (heading, rows), height in zip(sections.items(), heights, strict=True):
         _heading(draw, (MARGIN, top), heading, columns, side, font)
         for i, row in enumerate(rows):
-            _row(sheet, draw, row, (MARGIN, top + 3 * LINE - GAP + i * row_height), side, font)
+            _row(sheet, draw, row, (MARGIN, top + 3 * LINE - FRAME + i * row_height), side, font)
         top += height
     return sheet
 

@@ -4,7 +4,7 @@ from latentbrush.formats.clip import SIGNED, CLIPParts, PixelScale, load_clip, s
 from latentbrush.formats.folder import load_autoencoder, load_model, save_autoencoder, save_model
 from latentbrush.formats.photos import Photo, as_rgb, cover, load_photo
 from latentbrush.formats.pictures import METADATA_KEY, check_writable, output_paths, read_request, save_picture
-from latentbrush.formats.replace import check_replaceable, replaced_folder
+from latentbrush.formats.replace import replaced_folder
 from latentbrush.formats.shipped import resolve_model, shipped_models
 
 __all__ = [
@@ -14,7 +14,6 @@ __all__ = [
     "Photo",
     "PixelScale",
     "as_rgb",
-    "check_replaceable",
     "check_writable",
     "cover",
     "load_autoencoder",

@@ -32,6 +32,8 @@ def python(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str
         (["--help"], ["txt2img", "train", "data"]),
         (["txt2img", "--help"], ["PROMPT", "--steps", "--size", "--guidance", "--overwrite"]),
         (["train", "--help"], ["RECIPE", "--run", "--resume", "--set"]),
+        (["evaluate", "--help"], ["composition"]),
+        (["evaluate", "composition", "--help"], ["--model", "--data", "--seeds", "--out", "--overwrite"]),
         (["data", "--help"], ["emoji"]),
         (["data", "emoji", "--help"], ["DIRECTORY"]),
     ],
@@ -47,7 +49,7 @@ HELP = """
 import sys
 from latentbrush.cli import main
 import latentbrush
-for command in ([], ["txt2img"], ["train"], ["data"], ["data", "emoji"]):
+for command in ([], ["txt2img"], ["train"], ["data"], ["data", "emoji"], ["evaluate", "composition"]):
     try:
         main([*command, "--help"])
     except SystemExit as exit:

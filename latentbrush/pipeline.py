@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,10 +23,10 @@ from latentbrush.diffusion import (
     picture_seeds,
 )
 from latentbrush.errors import UserError
-from latentbrush.formats import as_rgb, cover
+from latentbrush.formats import PictureRecord, as_rgb, cover, record_of
 from latentbrush.model import LatentDiffusion
 from latentbrush.nn import Condition, Posterior
-from latentbrush.request import Canvas, GuidanceRequest, ImageRequest
+from latentbrush.request import Batch, Canvas, GuidanceRequest, ImageRequest
 
 __all__ = ["GeneratedImage", "Images", "generate", "paint", "plan_of", "resolve", "stream", "to_image", "to_pixels"]
 
@@ -38,7 +38,8 @@ Images = Mapping[str, Image.Image]
 class GeneratedImage:
     """A finished picture: the seed of its noise, its place in the request, and the request as served.
 
-    `steps`: how many were really run; from a guide they are fewer than were asked for.
+    `steps`: how many were really run; from a guide they are fewer than were asked for. `batch`: with which
+    others it was painted; kernels round by its size.
     """
 
     image: Image.Image
@@ -46,6 +47,11 @@ class GeneratedImage:
     index: int
     request: ImageRequest
     steps: int
+    batch: Batch
+
+    def record(self, model: LatentDiffusion) -> PictureRecord:
+        """What the picture's file should say of it; `model` is the one that painted it."""
+        return record_of(model, self.request, index=self.index, batch=self.batch, steps_run=self.steps)
 
 
 def generate(
@@ -61,23 +67,29 @@ def generate(
 
 
 def stream(
-    model: LatentDiffusion, request: ImageRequest, on_step: OnStep | None = None, images: Images | None = None
+    model: LatentDiffusion,
+    request: ImageRequest,
+    on_step: OnStep | None = None,
+    images: Images | None = None,
+    batches: Iterable[Batch] | None = None,
 ) -> Iterator[GeneratedImage]:
-    """As `generate`, but hands out pictures as their batches are finished, so that none waits for the last."""
+    """As `generate`, but hands out pictures as their batches are finished, so that none waits for the last.
+
+    `batches`: instead of all that the request asks for.
+    """
     request = resolve(model, request)
     assert request.sampling.seed is not None
     seeds = picture_seeds(request.sampling.seed, request.sampling.count)
     picture, steps = _guide(request, images or {}), len(plan_of(model, request).steps)
     guide = None if picture is None or not steps else _encoded(model, picture)
-    at_once = request.sampling.batch_size
-    for start in range(0, len(seeds), at_once):
-        batch = seeds[start : start + at_once]
+    for batch in request.sampling.batches() if batches is None else batches:
+        together = seeds[batch.first : batch.first + batch.size]
         if picture is not None and not steps:
-            painted = [picture.copy() for _ in batch]
+            painted = [picture.copy() for _ in together]
         else:
-            painted = [to_image(pixels) for pixels in _paint_batch(model, batch, request, on_step or keep, guide)]
-        for i, (seed, image) in enumerate(zip(batch, painted, strict=True), start):
-            yield GeneratedImage(image, seed, i, request, steps)
+            painted = [to_image(pixels) for pixels in _paint_batch(model, together, request, on_step or keep, guide)]
+        for i, (seed, image) in enumerate(zip(together, painted, strict=True), batch.first):
+            yield GeneratedImage(image, seed, i, request, steps, batch)
 
 
 def _paint_batch(

@@ -11,8 +11,12 @@ from pydantic import ValidationError
 from typer.exceptions import TyperException
 
 from latentbrush.cli.data import data_app
+from latentbrush.cli.diffuse import diffuse
 from latentbrush.cli.evaluate import evaluate_app
+from latentbrush.cli.info import info
 from latentbrush.cli.paint import img2img, txt2img
+from latentbrush.cli.reproduce import reproduce
+from latentbrush.cli.tokens import tokens
 from latentbrush.cli.train import train
 from latentbrush.errors import UserError, one_line
 
@@ -30,6 +34,10 @@ app = typer.Typer(
 )
 app.command()(txt2img)
 app.command()(img2img)
+app.command()(diffuse)
+app.command()(tokens)
+app.command()(info)
+app.command()(reproduce)
 app.command()(train)
 app.add_typer(evaluate_app, name="evaluate")
 app.add_typer(data_app, name="data")

@@ -11,8 +11,6 @@ from latentbrush.cli.options import whole
 from latentbrush.cli.progress import steps_bar
 
 if TYPE_CHECKING:  # studies import torch
-    from rich.table import Table
-
     from latentbrush.studies import Composition
 
 __all__ = ["evaluate_app"]
@@ -40,8 +38,6 @@ def composition(
     Shares of 400 captions: validation and test halves, hard pairs, trained pictures; with 95% intervals, the
     ceiling that the autoencoder sets, and how often base and attributes are right by themselves.
     """
-    from rich.console import Console
-
     from latentbrush.data.folder import ImageFolder
     from latentbrush.formats import load_model, replaced_folder
     from latentbrush.studies import CompositionStudy
@@ -52,34 +48,24 @@ def composition(
         with steps_bar(study.calls) as on_step:
             found = study.run(on_step)
         found.save(new, {"model": model, "data": str(data)})
-    Console().print(_table(found))
+    _print(found)
     print(f"{out / 'composition.json'}\n{out / 'composition.png'}")
 
 
-def _table(found: Composition) -> Table:
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
+def _print(found: Composition) -> None:
+    from latentbrush.cli.tables import print_table
 
-    table = Table(
-        title="composition accuracy in %, with 95% interval",
-        title_justify="left",
-        box=SIMPLE_HEAD,
-        show_edge=False,  # with these two it fits 80 columns
-        padding=(0, 1, 0, 0),
-    )
-    table.add_column("part", no_wrap=True)
-    for column in ("emoji", "right", "interval", "base", "attributes", "ceiling", "chance"):
-        table.add_column(column, justify="right", no_wrap=True)
+    def percent(share: float) -> str:
+        return f"{100 * share:.1f}"
+
+    rows = []
     for name, score in found.scores.items():
-        low, high = score.right.interval
-        table.add_row(
-            name.replace("_", " "),
-            str(score.emoji),
-            f"{100 * score.right.accuracy:.1f}",
-            f"{100 * low:.1f}-{100 * high:.1f}",
-            f"{100 * score.base.accuracy:.1f}",
-            f"{100 * score.attributes.accuracy:.1f}",
-            f"{100 * score.ceiling:.1f}",
-            f"{100 * score.right.chance:.2f}",
-        )
-    return table
+        interval = "-".join(percent(bound) for bound in score.right.interval)
+        shares = (score.right.accuracy, score.base.accuracy, score.attributes.accuracy, score.ceiling)
+        right, base, attributes, ceiling = (percent(share) for share in shares)
+        rows.append([name.replace("_", " "), str(score.emoji), right, interval, base, attributes, ceiling])
+    columns = ("part", "emoji", "right", "interval", "base", "attributes", "ceiling")
+    distinct = len(found.study.originals.distinct)
+    print("composition accuracy in %, with 95% interval")
+    print_table(rows, columns=columns, right=columns[1:])
+    print(f"chance: {100 / distinct:.2g}, one of {distinct} distinct emoji")

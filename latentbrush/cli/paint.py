@@ -11,6 +11,7 @@ import typer
 from latentbrush.cli.options import number
 from latentbrush.cli.progress import steps_bar
 from latentbrush.cli.shared import PaintOptions, with_paint_options
+from latentbrush.cli.views import Views
 from latentbrush.request import ImageRequest, Start
 
 if TYPE_CHECKING:  # the pipeline imports torch
@@ -49,19 +50,21 @@ def img2img(
 
 def paint_to_files(request: ImageRequest, options: PaintOptions, images: Images | None = None) -> None:
     """Serve a request into PNG files; refuses what cannot be written before any work is done."""
-    from latentbrush.formats import check_writable, load_model, output_paths, save_picture
+    from latentbrush.formats import check_writable, load_model, output_paths, save_picture, texts_of
     from latentbrush.pipeline import plan_of, resolve, stream
 
     model = load_model(request.model.name, sampler=request.sampling.sampler)
     request = resolve(model, request)
     plan = plan_of(model, request)
     paths = output_paths(options.out, request)
-    check_writable(paths, overwrite=options.overwrite)
+    views = Views(plan, paths, request.sampling.batch_size, strip=options.strip, animate=options.animate)
+    check_writable([*paths, *views.paths], overwrite=options.overwrite)
     for name, prompt in (("prompt", request.prompt), ("negative prompt", request.guidance.negative)):
         if left_out := model.text.cut(prompt):
             print(f"latentbrush: the {name} is too long; left out: {left_out!r}", file=sys.stderr)
     batches = -(-request.sampling.count // request.sampling.batch_size)
     with steps_bar(plan.calls * batches) as on_step:
-        for picture, path in zip(stream(model, request, on_step, images), paths, strict=True):
-            save_picture(picture.image, path, picture.request, index=picture.index, steps_run=picture.steps)
+        for picture, path in zip(stream(model, request, views.watching(on_step), images), paths, strict=True):
+            save_picture(picture.image, path, None if options.no_metadata else texts_of(model, picture.record(model)))
             print(f"{path} (seed {picture.seed})")
+            views.save(model, picture.index)

@@ -30,7 +30,14 @@ class PaintOptions:
     count: Annotated[int, typer.Option(parser=whole, help="Pictures; picture i starts from seed + i.")] = 1
     canvas: Annotated[Canvas | None, typer.Option("--size", parser=size, metavar="WxH", help="In pixels.")] = None
     out: Annotated[Path | None, typer.Option(help="A PNG file or a folder; out/ by default.")] = None
+    strip: Annotated[bool, typer.Option("--strip", help="Beside each picture, one that shows its way from noise.")] = (
+        False
+    )
+    animate: Annotated[bool, typer.Option("--animate", help="The same as an animated WebP.")] = False
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing pictures.")] = False
+    no_metadata: Annotated[
+        bool, typer.Option("--no-metadata", help="PNGs without text; they cannot be reproduced.")
+    ] = False
 
     def request(self, prompt: str, start: Start | None = None) -> ImageRequest:
         """pydantic's ValidationError for values that no request can have."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from latentbrush.errors import UserError
@@ -25,7 +26,7 @@ def resolve_model(model: str | Path) -> Path:
     shipped = shipped_models()
     if str(model) in shipped and not isinstance(model, Path):
         return shipped[model]
-    path = Path(model).expanduser()
+    path = Path(os.path.expanduser(model))  # Path's own raises for a ~name without a home
     if not path.is_dir():
         names = ", ".join(shipped) or "none in this installation"
         what = "is a file, not a folder" if path.is_file() else "does not exist"

@@ -23,7 +23,14 @@ def measuring(model_folder: Path, tmp_path: Path) -> list[str | Path]:
 def test_figures_sheet_and_paintings_are_written(run: Callable[..., Any], measuring: list[str | Path]) -> None:
     outcome = run(*measuring, "--out", "new/report", "--seeds", "2")
     assert (outcome.code, outcome.err) == (0, "")
-    for word in ("hard", "train same people", "95% interval", "attributes", "chance", "new/report/composition.json"):
+    for word in (
+        "hard",
+        "train same people",
+        "95% interval",
+        "attributes",
+        "chance: 7.7, one of 13 ",
+        "new/report/composition.json",
+    ):
         assert word in outcome.out
     assert max(len(line) for line in outcome.out.splitlines()) <= 80
     assert sorted(path.name for path in Path("new/report").iterdir()) == [

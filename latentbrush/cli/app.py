@@ -12,6 +12,7 @@ from typer.exceptions import TyperException
 
 from latentbrush.cli.data import data_app
 from latentbrush.cli.diffuse import diffuse
+from latentbrush.cli.evaluate import evaluate_app
 from latentbrush.cli.info import info
 from latentbrush.cli.paint import img2img, txt2img
 from latentbrush.cli.reproduce import reproduce
@@ -38,6 +39,7 @@ app.command()(tokens)
 app.command()(info)
 app.command()(reproduce)
 app.command()(train)
+app.add_typer(evaluate_app, name="evaluate")
 app.add_typer(data_app, name="data")
 
 

@@ -25,6 +25,7 @@ from latentbrush.formats.pictures import (
     texts_of,
 )
 from latentbrush.formats.record import PictureRecord, differences, parse_record, record_of
+from latentbrush.formats.replace import replaced_folder
 from latentbrush.formats.shipped import resolve_model, shipped_models
 from latentbrush.formats.summary import ModelSummary, PartSummary, summarise
 
@@ -61,6 +62,7 @@ __all__ = [
     "read_request",
     "read_texts",
     "record_of",
+    "replaced_folder",
     "resolve_model",
     "save_autoencoder",
     "save_clip",

@@ -13,6 +13,8 @@ from PIL import Image
 
 from latentbrush.studies import composition
 
+pytestmark = pytest.mark.capability("composition-accuracy")
+
 
 @pytest.fixture
 def measuring(model_folder: Path, tmp_path: Path) -> list[str | Path]:

@@ -12,6 +12,8 @@ from latentbrush.errors import UserError
 from latentbrush.evaluation import Originals, composition_parts, score_part
 from latentbrush.evaluation.composition import Judgement
 
+pytestmark = pytest.mark.capability("composition-accuracy")
+
 LIGHT, DARK = "light skin tone", "dark skin tone"
 RECORDS = [
     made_up_record("man cook", (LIGHT,)),  # 0

@@ -8,6 +8,8 @@ from torch import Tensor
 
 from latentbrush.evaluation.interval import _student, clustered_interval
 
+pytestmark = pytest.mark.capability("composition-accuracy")
+
 
 def answers(*right: int) -> Tensor:
     return torch.tensor(right)[:, None]

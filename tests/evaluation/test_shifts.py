@@ -10,6 +10,8 @@ from torch import Tensor
 from latentbrush.evaluation import nearest
 from latentbrush.evaluation.nearest import identical_groups, shifted_distances
 
+pytestmark = pytest.mark.capability("nearest")
+
 
 def random_pictures(count: int, height: int, width: int, seed: int) -> Tensor:
     draws = torch.Generator().manual_seed(seed)

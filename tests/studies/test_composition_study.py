@@ -22,6 +22,8 @@ from latentbrush.pipeline import generate
 from latentbrush.request import ImageRequest, Sampling
 from latentbrush.studies import Composition, CompositionStudy, composition
 
+pytestmark = pytest.mark.capability("composition-accuracy")
+
 MakeModel = Callable[..., LatentDiffusion]
 DEFAULTS = ModelDefaults(steps=2, guidance=2.0, width=16, height=16)
 

@@ -42,6 +42,7 @@ test-slow: $(VENV)/.tested
 models: $(VENV)/.installed
 	test -d data/emoji || $(BIN)/latentbrush data emoji data/emoji
 	$(call train,emoji-autoencoder)
+	$(call train,emoji-clip)
 	$(call train,emoji)
 
 clean:

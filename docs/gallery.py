@@ -14,7 +14,7 @@ import latentbrush
 from latentbrush.model import LatentDiffusion
 
 # Chosen before the model was trained. The first four are in the data; the next three are combinations that were
-# held out of training; the last two are beyond it.
+# held out of training; the last three are beyond it.
 PROMPTS = {
     "red-heart": "a red heart",
     "cat": "cat face",
@@ -24,6 +24,7 @@ PROMPTS = {
     "student": "man student: dark skin tone",
     "purple-heart": "purple heart",
     "blue-cat": "a blue cat",
+    "korean-heart-glasses": "파란 하트와 안경",
     "green-car": "green car",
 }
 SEEDS = 6

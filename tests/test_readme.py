@@ -18,8 +18,10 @@ BY_HAND = {"make demo", "make test", "make test-slow"}
 # The section on training wants the font's packages, and takes an hour and a half; here it takes a few steps.
 SHORTER = {
     "latentbrush train recipes/emoji-autoencoder.yaml": ["--set", "steps=2", "--set", "batch=4"],
+    "latentbrush train recipes/emoji-clip.yaml": ["--set", "steps=2", "--set", "batch=4"],
     "latentbrush train recipes/emoji.yaml": ["--set", "steps=2", "--set", "batch=4", "--set", "defaults.steps=1"],
     "latentbrush evaluate composition": ["--seeds", "1"],
+    "python benchmarks/text_to_image.py": ["--repeats", "1", "--steps", "2", "--threads", "1"],
 }
 
 
@@ -31,8 +33,12 @@ def commands(text: str = README) -> list[str]:
     return [line.strip() for block in blocks("bash", text) for line in block.splitlines() if line.strip()]
 
 
-TRAINING = commands(re.split(r"^## ", README.split("\n## Train\n")[1], flags=re.MULTILINE)[0])
-PAINTING = [line for line in commands() if line not in BY_HAND and line not in TRAINING]
+def section(name: str) -> list[str]:
+    return commands(re.split(r"^## ", README.split(f"\n## {name}\n")[1], flags=re.MULTILINE)[0])
+
+
+TRAINING, SPEED = section("Train"), section("Speed")
+PAINTING = [line for line in commands() if line not in BY_HAND and line not in TRAINING + SPEED]
 
 
 def run(line: str, folder: Path) -> subprocess.CompletedProcess[str]:
@@ -90,6 +96,13 @@ def test_data_and_training_commands(folder: Path, debian_emoji: None) -> None:
 
 
 @pytest.mark.capability("readme-commands")
+@pytest.mark.slow
+def test_the_benchmark(folder: Path) -> None:
+    for line in SPEED:
+        done = run(line, folder)
+        assert done.returncode == 0, f"{line}\n{done.stderr}"
+
+
 @pytest.mark.slow
 def test_make_demo_twice() -> None:
     """`make demo` in this checkout, whose environment the tests already run in, says where its picture is."""

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 # Set before torch and huggingface_hub are imported, for they read them once; commands run by tests inherit
 # them. One thread a process: the workers of pytest-xdist are as many as there are cores.
 os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")
+# Models are loaded onto a GPU where there is one; the tests mean the same on every machine.
+os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 MakeModel = Callable[..., "LatentDiffusion"]
 LOOPBACK = ("localhost", "127.0.0.1", "::1")

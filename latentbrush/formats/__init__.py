@@ -5,6 +5,7 @@ from latentbrush.formats.folder import load_autoencoder, load_model, save_autoen
 from latentbrush.formats.photos import Photo, as_rgb, cover, load_photo
 from latentbrush.formats.pictures import METADATA_KEY, check_writable, output_paths, read_request, save_picture
 from latentbrush.formats.shipped import resolve_model, shipped_models
+from latentbrush.formats.weights import TooLargeError
 
 __all__ = [
     "METADATA_KEY",
@@ -12,6 +13,7 @@ __all__ = [
     "CLIPParts",
     "Photo",
     "PixelScale",
+    "TooLargeError",
     "as_rgb",
     "check_writable",
     "cover",

@@ -6,7 +6,6 @@ import json
 import os
 import re
 from collections.abc import Sequence
-from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ from PIL.PngImagePlugin import PngInfo
 from pydantic import ValidationError
 
 from latentbrush.errors import UserError, one_line
-from latentbrush.files import whole_file
+from latentbrush.files import new_folders, whole_file
 from latentbrush.request import ImageRequest
 
 __all__ = ["METADATA_KEY", "check_writable", "output_paths", "read_request", "save_picture"]
@@ -56,17 +55,12 @@ def check_writable(paths: Sequence[Path], *, overwrite: bool) -> None:
 
 def _check_folder(folder: Path) -> None:
     """Make the folder if it is absent, and take it away again: what fails later must leave nothing."""
-    absent = [parent for parent in (folder, *folder.parents) if not parent.exists()]
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if not os.access(folder, os.W_OK):
-            raise UserError(f"cannot write into {folder} (permission denied); name another --out")
+        with new_folders(folder, keep=False):
+            if not os.access(folder, os.W_OK):
+                raise UserError(f"cannot write into {folder} (permission denied, or read-only); name another --out")
     except OSError as error:
         raise UserError(f"cannot make the folder {folder} ({error.strerror}); name another --out") from None
-    finally:
-        for made in absent:
-            with suppress(OSError):  # it could not be made, or is no longer empty
-                made.rmdir()
 
 
 def save_picture(
@@ -79,11 +73,10 @@ def save_picture(
     info = PngInfo()
     info.add_itxt(METADATA_KEY, json.dumps(_metadata(request, index, steps_run), ensure_ascii=False))
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
+        with new_folders(path.parent), whole_file(path) as beside:
+            image.save(beside, format="PNG", pnginfo=info)
+    except OSError as error:  # whole_file has words of its own
         raise UserError(f"cannot make the folder {path.parent} ({error.strerror}); name another --out") from None
-    with whole_file(path) as beside:
-        image.save(beside, format="PNG", pnginfo=info)
 
 
 def read_request(path: Path) -> ImageRequest:

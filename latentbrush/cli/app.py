@@ -11,14 +11,12 @@ from pydantic import ValidationError
 from typer.exceptions import TyperException
 
 from latentbrush.cli.data import data_app
+from latentbrush.cli.interrupts import INTERRUPTED, one_interrupt
 from latentbrush.cli.paint import img2img, txt2img
 from latentbrush.cli.train import train
-from latentbrush.errors import UserError, one_line
+from latentbrush.errors import UserError, one_line, printable
 
 __all__ = ["app", "main"]
-
-INTERRUPTED = 130
-"""128 + SIGINT, as shells report it."""
 
 app = typer.Typer(
     name="latentbrush",
@@ -39,23 +37,29 @@ def main(arguments: Sequence[str] | None = None) -> None:
     for output in (sys.stdout, sys.stderr):
         if isinstance(output, io.TextIOWrapper):  # a prompt's letters must not fail where a terminal lacks them
             output.reconfigure(errors="backslashreplace")
+    with one_interrupt():
+        sys.exit(_run(arguments))
+
+
+def _run(arguments: Sequence[str]) -> int:
+    """The exit code, once all that is to be said is printed."""
     try:
         code = app(args=arguments or ["--help"], standalone_mode=False)
     except TyperException as error:
-        _fail(error.format_message())
+        return _refused(error.format_message())
     except ValidationError as error:
-        _fail(one_line(error))
+        return _refused(one_line(error))
     except UserError as error:
-        _fail(str(error))
+        return _refused(str(error))
     except OSError as error:  # what no room foresaw: a full disk, a vanished mount
-        _fail(f"{error.filename or 'a file'} could not be read or written: {error.strerror or error}")
+        return _refused(f"{error.filename or 'a file'} could not be read or written: {error.strerror or error}")
     except (KeyboardInterrupt, typer.Abort):
         code = INTERRUPTED
     if code == INTERRUPTED:  # typer itself turns a command's KeyboardInterrupt into this code, without a word
         print("latentbrush: interrupted", file=sys.stderr)
-    sys.exit(code if isinstance(code, int) else 0)
+    return code if isinstance(code, int) else 0
 
 
-def _fail(message: str) -> None:
-    print(f"latentbrush: error: {' '.join(message.split())}", file=sys.stderr)
-    sys.exit(2)
+def _refused(message: str) -> int:
+    print(f"latentbrush: error: {printable(message)}", file=sys.stderr)
+    return 2

@@ -1,0 +1,39 @@
+"""Ctrl-C: the first ends the command, those of the moment after it do not disturb its tidying up."""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+__all__ = ["INTERRUPTED", "one_interrupt"]
+
+INTERRUPTED = 130
+"""128 + SIGINT, as shells report it."""
+PATIENCE = 2.0
+"""Seconds; who presses Ctrl-C later than that finds the tidying up hanging, too, and is heard again."""
+
+
+@contextmanager
+def one_interrupt() -> Iterator[None]:
+    """Within it, SIGINTs that follow another are ignored for a while: half-written files are being removed."""
+    if threading.current_thread() is not threading.main_thread():  # only there may handlers be set
+        yield
+        return
+    last = -PATIENCE
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= PATIENCE:
+            last = now
+            raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGINT, handle)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -56,7 +56,7 @@ def test_all_options_of_txt2img_are_there_and_work(run: Callable[..., Any], mode
         assert image.size == (12, 8)
     helps = [run(command, "--help").out for command in ("txt2img", "img2img")]
     for name in PaintOptions.__dataclass_fields__:
-        option = "--size" if name == "canvas" else f"--{name}"
+        option = "--size" if name == "canvas" else f"--{name.replace('_', '-')}"
         assert all(option in text for text in helps)
     assert "--strength" not in helps[0]
     for text in helps:

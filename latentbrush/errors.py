@@ -7,12 +7,17 @@ and exits with code 2. `UserError` is a `ValueError`, so that Python callers nee
 
 from __future__ import annotations
 
-from pydantic import ValidationError
+from typing import TYPE_CHECKING
 
-__all__ = ["UserError", "one_line", "printable"]
+if TYPE_CHECKING:  # slow to import
+    from pydantic import ValidationError
+
+__all__ = ["UserError", "one_line", "printable", "short"]
 
 LONGEST = 2000
 """Characters of a message: a hostile file's values may have millions."""
+SHOWN = 200
+"""Letters of a value that a message repeats; files hold values of any length."""
 
 
 class UserError(ValueError):
@@ -43,6 +48,12 @@ def one_line(error: ValidationError) -> str:
     first = error.errors()[0]
     place = ".".join(str(part) for part in first["loc"] if str(part).replace("_", "").isalnum()) or "the value"
     given = first["input"]
-    value = "" if isinstance(given, (dict, BaseException)) else f", not {given!r}"
+    value = "" if isinstance(given, (dict, BaseException)) else f", not {short(given)}"
     message = str(first["msg"]).removeprefix("Value error, ")
     return f"{place}: {message}{value}"
+
+
+def short(value: object) -> str:
+    """A value as messages show it: on one line, without control characters, cut where it is long."""
+    text = repr(value[: SHOWN + 1] if isinstance(value, str) else value)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."

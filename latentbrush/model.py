@@ -23,6 +23,7 @@ from latentbrush.diffusion import (
 )
 from latentbrush.errors import UserError
 from latentbrush.nn import AutoencoderKL, Condition, UNet
+from latentbrush.origin import Origin
 from latentbrush.request import MAX_SIDE
 
 __all__ = ["LatentDiffusion", "ModelDefaults"]
@@ -62,8 +63,8 @@ class LatentDiffusion:
     `schedule`: None for Stable Diffusion's. `prediction`: what the UNet's output means. `sampler`: the one
     used unless a request names another; `plan_options`: fields of `PlanConfig` that hold for every sampler,
     the others keep that sampler's own defaults. `defaults`: None for 50 steps (or all there are), guidance
-    7.5 and the size that the UNet was trained at. UserError, with the numbers, where parts do not fit
-    together.
+    7.5 and the size that the UNet was trained at. `origin`: the files it was read from, if any. UserError, with
+    the numbers, where parts do not fit together.
     """
 
     def __init__(
@@ -77,9 +78,11 @@ class LatentDiffusion:
         sampler: str = "ddim",
         plan_options: Mapping[str, Any] | None = None,
         defaults: ModelDefaults | None = None,
+        origin: Origin | None = None,
     ) -> None:
         self.autoencoder, self.unet, self.text = autoencoder, unet, text
         self._waiting: OneAtATime | None = None
+        self.origin = origin
         self._check_widths()
         if prediction not in get_args(Prediction):
             names = ", ".join(get_args(Prediction))

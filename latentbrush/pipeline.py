@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
@@ -25,10 +25,10 @@ from latentbrush.diffusion import (
     picture_seeds,
 )
 from latentbrush.errors import UserError
-from latentbrush.formats import as_rgb, cover
+from latentbrush.formats import PictureRecord, as_rgb, cover, record_of
 from latentbrush.model import LatentDiffusion
 from latentbrush.nn import Condition, Posterior
-from latentbrush.request import Canvas, GuidanceRequest, ImageRequest
+from latentbrush.request import Batch, Canvas, GuidanceRequest, ImageRequest
 
 __all__ = ["GeneratedImage", "Images", "generate", "paint", "plan_of", "resolve", "stream", "to_image", "to_pixels"]
 
@@ -40,7 +40,8 @@ Images = Mapping[str, Image.Image]
 class GeneratedImage:
     """A finished picture: the seed of its noise, its place in the request, and the request as served.
 
-    `steps`: how many were really run; from a guide they are fewer than were asked for.
+    `steps`: how many were really run; from a guide they are fewer than were asked for. `batch`: with which
+    others it was painted; kernels round by its size.
     """
 
     image: Image.Image
@@ -48,6 +49,11 @@ class GeneratedImage:
     index: int
     request: ImageRequest
     steps: int
+    batch: Batch
+
+    def record(self, model: LatentDiffusion) -> PictureRecord:
+        """What the picture's file should say of it; `model` is the one that painted it."""
+        return record_of(model, self.request, index=self.index, batch=self.batch, steps_run=self.steps)
 
 
 def generate(
@@ -63,26 +69,32 @@ def generate(
 
 
 def stream(
-    model: LatentDiffusion, request: ImageRequest, on_step: OnStep | None = None, images: Images | None = None
+    model: LatentDiffusion,
+    request: ImageRequest,
+    on_step: OnStep | None = None,
+    images: Images | None = None,
+    batches: Iterable[Batch] | None = None,
 ) -> Iterator[GeneratedImage]:
-    """As `generate`, but hands out pictures as their batches are finished, so that none waits for the last."""
+    """As `generate`, but hands out pictures as their batches are finished, so that none waits for the last.
+
+    `batches`: instead of all that the request asks for.
+    """
     request = resolve(model, request)
     assert request.sampling.seed is not None
     seeds = picture_seeds(request.sampling.seed, request.sampling.count)
     picture, steps = _guide(request, images or {}), len(plan_of(model, request).steps)
     with _enough_memory(request, 1):
         guide = None if picture is None or not steps else _encoded(model, picture)
-    at_once = request.sampling.batch_size
-    for start in range(0, len(seeds), at_once):
-        batch = seeds[start : start + at_once]
+    for batch in request.sampling.batches() if batches is None else batches:
+        together = seeds[batch.first : batch.first + batch.size]
         if picture is not None and not steps:
-            painted = [picture.copy() for _ in batch]
+            painted = [picture.copy() for _ in together]
         else:
-            with _enough_memory(request, len(batch)):
-                pixels = paint(model, [request.prompt] * len(batch), batch, request, on_step or keep, guide)
+            with _enough_memory(request, len(together)):
+                pixels = paint(model, [request.prompt] * len(together), together, request, on_step or keep, guide)
             painted = [to_image(one) for one in pixels]
-        for i, (seed, image) in enumerate(zip(batch, painted, strict=True), start):
-            yield GeneratedImage(image, seed, i, request, steps)
+        for i, (seed, image) in enumerate(zip(together, painted, strict=True), batch.first):
+            yield GeneratedImage(image, seed, i, request, steps, batch)
 
 
 def _enough_memory(request: ImageRequest, count: int) -> AbstractContextManager[None]:
@@ -102,17 +114,17 @@ def paint(
     """One batch, picture i of prompts[i] and seeds[i], the rest as the resolved `request` says.
 
     `guide`: of one encoded picture (1, c, h, w), from which all start. Returns (B, 3, H, W), about [-1, 1].
-    Half precision overflows where float32 does not: what is not finite is done once more in float32, picture
-    by picture, the decoding alone if it was that. UserError for what is not finite then, either.
+    Half precision overflows where float32 does not: pictures that are not finite are done once more in float32,
+    their decoding alone if it was that. UserError for what is not finite then, either.
     """
     half, draws = model.dtype in HALVES, model.dtype
     x = _sampled(model, prompts, seeds, request, on_step, guide, draws)
     if half and (spoilt := not_finite(x)):
-        some = [prompts[i] for i in spoilt], [seeds[i] for i in spoilt]
+        # All of them: whoever watches or changes steps counts on the batch. What was finite stays as it was.
         with in_float32(model.text, model.unet):
-            again = _sampled(model, *some, request, on_step, guide, draws)
+            again = _sampled(model, prompts, seeds, request, on_step, guide, draws)
         x = x.float()
-        x[spoilt] = again
+        x[spoilt] = again[spoilt]
     pixels = model.autoencoder.decode(x.to(draws))
     if half and (spoilt := not_finite(pixels)):
         pixels = pixels.float()

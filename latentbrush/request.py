@@ -7,12 +7,14 @@ picture carries it, resolved. None means "as the model says"; a resolved request
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictInt
 
 __all__ = [
     "MAX_SIDE",
+    "Batch",
     "Canvas",
     "GuidanceRequest",
     "ImageRequest",
@@ -68,6 +70,13 @@ class Canvas(_Block):
     height: Annotated[StrictInt, Field(ge=1, le=MAX_SIDE)] | None = None
 
 
+class Batch(_Block):
+    """Pictures that are painted together: `size` of them, of which `first` is the first one's index."""
+
+    first: Annotated[StrictInt, Field(ge=0)]
+    size: Annotated[StrictInt, Field(ge=1)]
+
+
 class Sampling(_Block):
     """How the noise becomes a picture. Picture i of `count` starts from seed + i.
 
@@ -79,6 +88,11 @@ class Sampling(_Block):
     seed: Annotated[StrictInt, Field(ge=0, lt=2**63)] | None = None
     count: Annotated[StrictInt, Field(ge=1, le=100_000)] = 1
     batch_size: Annotated[StrictInt, Field(ge=1)] = 16
+
+    def batches(self) -> Iterator[Batch]:
+        """All pictures, in the batches in which they are painted."""
+        for first in range(0, self.count, self.batch_size):
+            yield Batch(first=first, size=min(self.batch_size, self.count - first))
 
 
 class GuidanceRequest(_Block):

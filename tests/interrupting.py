@@ -13,10 +13,14 @@ from typing import Any
 import torch
 
 import latentbrush
+from latentbrush.cli import interrupts
 
 PACKAGE = str(Path(latentbrush.__file__).parent)
 # What stands between the package and the disk: files are opened, filled and renamed in these.
 WRITERS = ("PIL/Image.py", "PIL/PngImagePlugin.py", "/pathlib.py", "/shutil.py", "safetensors/torch.py")
+
+# What guards all else cannot guard itself: before and after it, some microseconds, Python ends as for any script.
+GUARD = ("/cli/__init__.py", "/cli/interrupts.py")
 
 
 def places(work: Callable[[], None]) -> dict[str, list[int]]:
@@ -37,22 +41,27 @@ def interrupted_at(number: int, work: Callable[[], None]) -> None:
 
 
 def _watched(work: Callable[[], None], tell: Callable[[int, str], None]) -> None:
-    """Only what the command line guards is told: before and after, Python ends as it does for any script."""
+    """Tells the calls that are made while the command line is on its guard."""
     count = 0
 
     def watch(frame: FrameType, event: str, _: Any) -> None:
         nonlocal count
         name = frame.f_code.co_filename
-        known = event in ("call", "c_call") and (name.startswith(PACKAGE) or name.endswith(WRITERS))
+        ours = name.startswith(PACKAGE) and not name.endswith(GUARD)
+        known = event in ("call", "c_call") and (ours or name.endswith(WRITERS))
         if known and signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
             count += 1
             tell(count, name)
 
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    patience, interrupts.PATIENCE = interrupts.PATIENCE, 60.0  # however slow the machine
     sys.setprofile(watch)
     try:
         work()
     finally:
         sys.setprofile(None)
+        interrupts.PATIENCE = patience
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         # `with torch.device(...)`, interrupted while it ends, would hold for all that follows in this process.
         while torch._C._len_torch_function_stack():
             torch._C._pop_torch_function_stack()

@@ -19,7 +19,7 @@ BY_HAND = {"make demo", "make test", "make test-slow"}
 SHORTER = {
     "latentbrush train recipes/emoji-autoencoder.yaml": ["--set", "steps=2", "--set", "batch=4"],
     "latentbrush train recipes/emoji.yaml": ["--set", "steps=2", "--set", "batch=4", "--set", "defaults.steps=1"],
-    "python benchmarks/composition.py": ["--seeds", "1"],
+    "latentbrush evaluate composition": ["--seeds", "1"],
 }
 
 

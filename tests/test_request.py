@@ -13,7 +13,8 @@ import pytest
 from pydantic import ValidationError
 
 from latentbrush import Canvas, GuidanceRequest, ImageRequest, ModelRequest, Sampling
-from latentbrush.errors import one_line
+from latentbrush.errors import one_line, short
+from latentbrush.request import Batch
 
 ROOT = Path(__file__).parents[1]
 
@@ -107,3 +108,20 @@ def test_requests_are_frozen(block: str | None) -> None:
         with pytest.raises(ValidationError, match="frozen"):
             setattr(target, field, getattr(target, field))
     assert hash(request) == hash(ImageRequest(prompt="x"))
+
+
+@pytest.mark.parametrize(
+    ("count", "batch_size", "sizes"), [(1, 16, [1]), (5, 5, [5]), (5, 16, [5]), (5, 3, [3, 2]), (4, 2, [2, 2])]
+)
+def test_pictures_are_painted_in_batches(count: int, batch_size: int, sizes: list[int]) -> None:
+    batches = list(Sampling(count=count, batch_size=batch_size).batches())
+    assert batches == [Batch(first=sum(sizes[:i]), size=size) for i, size in enumerate(sizes)]
+
+
+def test_values_in_messages_are_cut() -> None:
+    """Files hold values of any length, and of any letters."""
+    assert short("a\x1b\n") == r"'a\x1b\n'"
+    assert len(short("x" * 10**6)) < 300
+    with pytest.raises(ValidationError) as caught:
+        ImageRequest.model_validate({"prompt": ["x" * 10**6]})
+    assert len(one_line(caught.value)) < 400

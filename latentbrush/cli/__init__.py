@@ -5,15 +5,19 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+from latentbrush.cli.interrupts import INTERRUPTED, one_interrupt
+
 __all__ = ["main"]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run a command and exit; every error a user can cause is one line on standard error."""
-    try:
-        from latentbrush.cli.app import main as run
+    with one_interrupt():
+        try:
+            from latentbrush.cli.app import run  # here, for to import it takes long enough to be interrupted
 
-        run(arguments)
-    except KeyboardInterrupt:  # while that was imported, or set up; later it has a way of its own
-        print("latentbrush: interrupted", file=sys.stderr)
-        sys.exit(130)
+            code = run(sys.argv[1:] if arguments is None else list(arguments))
+        except KeyboardInterrupt:
+            print("latentbrush: interrupted", file=sys.stderr)
+            code = INTERRUPTED
+        sys.exit(code)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
 import time
@@ -19,11 +20,14 @@ PATIENCE = 2.0
 
 @contextmanager
 def one_interrupt() -> Iterator[None]:
-    """Within it, SIGINTs that follow another are ignored for a while: half-written files are being removed."""
+    """Within it, SIGINTs that follow another are ignored for a while: half-written files are being removed.
+
+    If one has just come it is the last thing a process does; then they are ignored until Python has ended, too.
+    """
     if threading.current_thread() is not threading.main_thread():  # only there may handlers be set
         yield
         return
-    last = -PATIENCE
+    last = -math.inf
 
     def handle(number: int, frame: FrameType | None) -> None:
         nonlocal last
@@ -36,4 +40,4 @@ def one_interrupt() -> Iterator[None]:
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGINT, before if time.monotonic() - last >= PATIENCE else signal.SIG_IGN)

@@ -9,7 +9,7 @@ import typer
 
 from latentbrush.request import Canvas
 
-__all__ = ["file", "number", "size", "whole"]
+__all__ = ["filename", "number", "size", "whole"]
 
 
 def whole(text: str) -> int:
@@ -31,9 +31,9 @@ def number(text: str) -> float:
     return value
 
 
-def file(text: str) -> Path:
+def filename(text: str | Path) -> Path:
     """A file or folder. Without a letter it would be the current folder, which a variable left empty never meant."""
-    if not text or "\0" in text:
+    if not text or "\0" in str(text):  # typer hands over defaults, too, which are paths
         raise typer.BadParameter(f"{text!r} is no path; give the name of a file or folder")
     return Path(text)
 

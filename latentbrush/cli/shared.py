@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
-from latentbrush.cli.options import file, number, size, whole
+from latentbrush.cli.options import filename, number, size, whole
 from latentbrush.request import Canvas, GuidanceRequest, ImageRequest, ModelRequest, Sampling, Start
 
 if TYPE_CHECKING:  # it imports torch
@@ -38,8 +38,15 @@ class PaintOptions:
     low_memory: Annotated[bool, typer.Option("--low-memory", help="Keep on the device only the network at work.")] = (
         False
     )
-    out: Annotated[Path | None, typer.Option(parser=file, help="A PNG file or a folder; out/ by default.")] = None
+    out: Annotated[Path | None, typer.Option(parser=filename, help="A PNG file or a folder; out/ by default.")] = None
+    strip: Annotated[bool, typer.Option("--strip", help="Beside each picture, one that shows its way from noise.")] = (
+        False
+    )
+    animate: Annotated[bool, typer.Option("--animate", help="The same as an animated WebP.")] = False
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing pictures.")] = False
+    no_metadata: Annotated[
+        bool, typer.Option("--no-metadata", help="PNGs without text; they cannot be reproduced.")
+    ] = False
 
     def request(self, prompt: str, start: Start | None = None) -> ImageRequest:
         """pydantic's ValidationError for values that no request can have."""

@@ -8,15 +8,15 @@ from typing import Annotated
 
 import typer
 
-from latentbrush.cli.options import file
+from latentbrush.cli.options import filename
 from latentbrush.cli.progress import training_bar
 
 __all__ = ["train"]
 
 
 def train(
-    recipe: Annotated[Path, typer.Argument(parser=file, help="A YAML file; recipes/ has some.")],
-    run: Annotated[Path, typer.Option(parser=file, help="A new folder; the finished model lies in RUN/model.")],
+    recipe: Annotated[Path, typer.Argument(parser=filename, help="A YAML file; recipes/ has some.")],
+    run: Annotated[Path, typer.Option(parser=filename, help="A new folder; the finished model lies in RUN/model.")],
     resume: Annotated[bool, typer.Option("--resume", help="Go on from RUN's last checkpoint.")] = False,
     overrides: Annotated[
         list[str] | None, typer.Option("--set", help="Change a value of the recipe: a.b=c. Repeatable.")

@@ -149,6 +149,11 @@ class Tokenizer:
         index: int | None = self._backend.token_to_id(token)
         return index
 
+    def id_to_token(self, index: int) -> str | None:
+        """The entry of the vocabulary with an id, as the files spell it; None if there is none."""
+        token: str | None = self._backend.id_to_token(index)
+        return token
+
     def _id(self, token: str) -> int:
         index = self.token_to_id(token)
         assert index is not None

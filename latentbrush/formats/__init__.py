@@ -1,32 +1,77 @@
 """Files <-> models: diffusers folders, which are the native format. Loading executes no code from a file."""
 
 from latentbrush.formats.clip import SIGNED, CLIPParts, PixelScale, load_clip, save_clip
-from latentbrush.formats.folder import load_autoencoder, load_model, save_autoencoder, save_model
+from latentbrush.formats.comfyui import COMFYUI_KEY, parse_comfyui
+from latentbrush.formats.folder import (
+    load_autoencoder,
+    load_model,
+    load_tokenizer,
+    outline_model,
+    save_autoencoder,
+    save_model,
+)
+from latentbrush.formats.foreign import foreign_request, foreign_sampler
+from latentbrush.formats.parameters import PARAMETERS_KEY, Parameters, parse_parameters, write_parameters
 from latentbrush.formats.photos import Photo, as_rgb, cover, load_photo
-from latentbrush.formats.pictures import METADATA_KEY, check_writable, output_paths, read_request, save_picture
+from latentbrush.formats.pictures import (
+    METADATA_KEY,
+    check_writable,
+    output_path,
+    output_paths,
+    read_record,
+    read_request,
+    read_texts,
+    save_picture,
+    texts_of,
+)
+from latentbrush.formats.record import PictureRecord, differences, parse_record, record_of
+from latentbrush.formats.replace import replaced_folder
 from latentbrush.formats.shipped import resolve_model, shipped_models
+from latentbrush.formats.summary import ModelSummary, PartSummary, summarise
 from latentbrush.formats.weights import TooLargeError
 
 __all__ = [
+    "COMFYUI_KEY",
     "METADATA_KEY",
+    "PARAMETERS_KEY",
     "SIGNED",
     "CLIPParts",
+    "ModelSummary",
+    "Parameters",
+    "PartSummary",
     "Photo",
+    "PictureRecord",
     "PixelScale",
     "TooLargeError",
     "as_rgb",
     "check_writable",
     "cover",
+    "differences",
+    "foreign_request",
+    "foreign_sampler",
     "load_autoencoder",
     "load_clip",
     "load_model",
     "load_photo",
+    "load_tokenizer",
+    "outline_model",
+    "output_path",
     "output_paths",
+    "parse_comfyui",
+    "parse_parameters",
+    "parse_record",
+    "read_record",
     "read_request",
+    "read_texts",
+    "record_of",
+    "replaced_folder",
     "resolve_model",
     "save_autoencoder",
     "save_clip",
     "save_model",
     "save_picture",
     "shipped_models",
+    "summarise",
+    "texts_of",
+    "write_parameters",
 ]

@@ -23,11 +23,27 @@ from latentbrush.formats.links import refuse_links_out
 from latentbrush.formats.replace import replaced_folder
 from latentbrush.formats.scheduler import Scheduler, read_scheduler, write_scheduler
 from latentbrush.formats.shipped import resolve_model
-from latentbrush.formats.weights import load_weights, save_weights, stored_dtype
+from latentbrush.formats.weights import (
+    Entry,
+    check_weights,
+    find_weights,
+    load_weights,
+    save_weights,
+    stored_dtype,
+)
 from latentbrush.model import LatentDiffusion, ModelDefaults
 from latentbrush.nn import AutoencoderKL, CLIPTextModel, UNet
+from latentbrush.origin import Origin
 
-__all__ = ["load_autoencoder", "load_model", "save_autoencoder", "save_model"]
+__all__ = [
+    "load_autoencoder",
+    "load_model",
+    "load_tokenizer",
+    "outline_model",
+    "save_autoencoder",
+    "save_model",
+    "weight_entries",
+]
 
 INDEX, OURS = "model_index.json", "latentbrush.json"
 DIFFUSERS_STEM, TRANSFORMERS_STEM = "diffusion_pytorch_model", "model"
@@ -62,31 +78,70 @@ def load_model(
     UserError for whatever is missing, broken, unknown or does not fit.
     """
     place = choose_device(device)
+    directory = _resolved(model)
+    _read_index(directory)  # what the folder lacks says more than what a part of it lacks
+    kind = choose_dtype(dtype, place, stored_dtype(directory / "unet", DIFFUSERS_STEM))
+    result = _assemble(directory, sampler, kind)
+    if low_memory:
+        return result.one_part_on(place)
+    with enough_memory(f"the model {directory} on {place}", "choose low_memory, float16, or another device"):
+        return result.to(place)
+
+
+def outline_model(model: str | Path, *, sampler: str | None = None) -> LatentDiffusion:
+    """As `load_model`, and as strict, but no weights are read: the networks stand on the meta device."""
+    return _assemble(_resolved(model), sampler, None)
+
+
+def load_tokenizer(model: str | Path) -> Tokenizer:
+    """A model's tokeniser alone. UserError for what of its files is missing, broken or foreign."""
+    directory = _resolved(model)
+    _read_index(directory)
+    config = configs.read_text_config(_fields(directory / "text_encoder" / "config.json"))
+    return Tokenizer.from_folder(directory / "tokenizer", positions=config.max_positions)
+
+
+def weight_entries(model: LatentDiffusion, directory: Path) -> dict[str, list[Entry]]:
+    """Part -> the tensors of `model` in the folder's files, as the files' headers describe them."""
+    parts = {
+        "vae": (model.autoencoder, DIFFUSERS_STEM, AUTOENCODER),
+        "unet": (model.unet, DIFFUSERS_STEM, UNET),
+        "text_encoder": (model.text.encoder, TRANSFORMERS_STEM, CLIP_TEXT),
+    }
+    return {
+        part: list(check_weights(network, directory / part, stem, names).values())
+        for part, (network, stem, names) in parts.items()
+    }
+
+
+def _resolved(model: str | Path) -> Path:
+    """The model's folder. UserError where links lead out of it."""
     directory = resolve_model(model)
     refuse_links_out(directory, (INDEX, OURS, *PARTS, "scheduler"))
+    return directory
+
+
+def _assemble(directory: Path, sampler: str | None, dtype: torch.dtype | None) -> LatentDiffusion:
+    """All parts of a folder together; `dtype`: None to leave the weights in their files."""
     scheduler_class = _read_index(directory)
     scheduler_fields = _fields(directory / "scheduler" / "scheduler_config.json")
     scheduler = read_scheduler(scheduler_fields, scheduler_class, sampler)
-    kind = choose_dtype(dtype, place, stored_dtype(directory / "unet", DIFFUSERS_STEM))
     text_readers = (configs.read_text_config, CLIPTextModel)
-    encoder = _read(directory / "text_encoder", text_readers, TRANSFORMERS_STEM, CLIP_TEXT, kind)
+    encoder = _read(directory / "text_encoder", text_readers, TRANSFORMERS_STEM, CLIP_TEXT, dtype)
     positions = encoder.config.max_positions
     tokenizer = Tokenizer.from_folder(directory / "tokenizer", positions=positions)
     options, defaults = _read_ours(directory)
-    result = LatentDiffusion(
-        _read_autoencoder(directory / "vae", kind),
-        _read(directory / "unet", (configs.read_unet_config, UNet), DIFFUSERS_STEM, UNET, kind),
+    return LatentDiffusion(
+        _read_autoencoder(directory / "vae", dtype),
+        _read(directory / "unet", (configs.read_unet_config, UNet), DIFFUSERS_STEM, UNET, dtype),
         TextConditioner(tokenizer, encoder).eval(),
         schedule=scheduler.schedule,
         prediction=scheduler.prediction,
         sampler=scheduler.sampler,
         plan_options={**scheduler.plan_options, **options},
         defaults=defaults,
+        origin=_origin(directory, sampler),
     )
-    if low_memory:
-        return result.one_part_on(place)
-    with enough_memory(f"the model {directory} on {place}", "choose low_memory, float16, or another device"):
-        return result.to(place)
 
 
 def save_model(
@@ -127,11 +182,6 @@ def load_autoencoder(directory: str | Path, *, dtype: torch.dtype = torch.float3
     return _read_autoencoder(path, dtype)
 
 
-def _read_autoencoder(directory: Path, dtype: torch.dtype) -> AutoencoderKL:
-    readers = (configs.read_autoencoder_config, AutoencoderKL)
-    return _read(directory, readers, DIFFUSERS_STEM, AUTOENCODER, dtype)
-
-
 def save_autoencoder(
     autoencoder: AutoencoderKL,
     directory: str | Path,
@@ -144,9 +194,22 @@ def save_autoencoder(
         _write_autoencoder(new, autoencoder, dtype)
 
 
+def _read_autoencoder(directory: Path, dtype: torch.dtype | None) -> AutoencoderKL:
+    readers = (configs.read_autoencoder_config, AutoencoderKL)
+    return _read(directory, readers, DIFFUSERS_STEM, AUTOENCODER, dtype)
+
+
 def _write_autoencoder(directory: Path, autoencoder: AutoencoderKL, dtype: torch.dtype) -> None:
     config = configs.write_autoencoder_config(autoencoder.config)
     _write(directory, autoencoder, config, DIFFUSERS_STEM, AUTOENCODER, dtype)
+
+
+def _origin(directory: Path, sampler: str | None) -> Origin:
+    stems = {"vae": DIFFUSERS_STEM, "unet": DIFFUSERS_STEM, "text_encoder": TRANSFORMERS_STEM}
+    weights = [file for part, stem in stems.items() for file in find_weights(directory / part, stem)]
+    folders = [directory, *(directory / part for part in (*PARTS, "scheduler"))]
+    settings = [file for folder in folders for kind in ("*.json", "*.txt") for file in folder.glob(kind)]
+    return Origin(directory, weights, settings, sampler)
 
 
 def _fields(path: Path) -> Fields:
@@ -158,14 +221,20 @@ def _read(
     readers: tuple[Callable[[Fields], Config], Callable[[Config], Network]],
     stem: str,
     names: Names,
-    dtype: torch.dtype,
+    dtype: torch.dtype | None,
 ) -> Network:
-    """A network from its config.json and weights. Made without memory or initialisation, then filled."""
+    """A network from its config.json and weights. Made without memory or initialisation, then filled.
+
+    `dtype`: None to check that the files have all it wants, and leave it empty.
+    """
     read_config, make = readers
     config = read_config(_fields(directory / "config.json"))
     with torch.device("meta"):
         network = make(config)
-    load_weights(network, directory, stem, names, dtype)
+    if dtype is None:
+        check_weights(network, directory, stem, names)
+    else:
+        load_weights(network, directory, stem, names, dtype)
     return network.eval()
 
 

@@ -2,44 +2,63 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
-from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-import torch
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
-from pydantic import ValidationError
 
-from latentbrush.errors import UserError, one_line
+from latentbrush.errors import UserError
 from latentbrush.files import new_folders, whole_file
+from latentbrush.formats.parameters import PARAMETERS_KEY, parameters_of, write_parameters
+from latentbrush.formats.record import PictureRecord, parse_record
+from latentbrush.model import LatentDiffusion
 from latentbrush.request import ImageRequest
 
-__all__ = ["METADATA_KEY", "check_writable", "output_paths", "read_request", "save_picture"]
+__all__ = [
+    "METADATA_KEY",
+    "check_writable",
+    "output_path",
+    "output_paths",
+    "read_record",
+    "read_request",
+    "read_texts",
+    "save_picture",
+    "texts_of",
+]
 
 METADATA_KEY = "latentbrush"
-"""The PNG text chunk that holds the request as JSON."""
+"""The PNG text that holds the picture's record, with its request, as JSON."""
+
+
+def output_path(out: Path | None, stem: str) -> Path:
+    """Where one picture goes: the PNG file `out`, or `stem`.png in the folder `out` (out/ if None).
+
+    UserError for another kind of file.
+    """
+    if out is None or out.is_dir() or not out.suffix:
+        return (out or Path("out")) / f"{stem}.png"
+    if out.suffix.lower() != ".png":
+        raise UserError(f"cannot write {out}: pictures are PNG files; name it {out.with_suffix('.png')}")
+    return out
 
 
 def output_paths(out: Path | None, request: ImageRequest) -> list[Path]:
     """Where the pictures of a resolved request go, in order.
 
     `out` a PNG file: that file, or x-0.png, x-1.png, ... for more than one picture. A folder (out/ if None):
-    names made of the prompt and the seed of each picture. UserError for another kind of file.
+    names made of the prompt and the seed of each picture. UserError as `output_path`.
     """
     count, seed = request.sampling.count, request.sampling.seed
     assert seed is not None
-    if out is None or out.is_dir() or not out.suffix:
-        # 40 letters of up to 4 bytes: a file name holds 255 bytes.
-        words = re.sub(r"\W+", "-", request.prompt).strip("-")[:40].strip("-") or "picture"
-        return [(out or Path("out")) / f"{words}-{seed + i}.png" for i in range(count)]
-    if out.suffix.lower() != ".png":
-        raise UserError(f"cannot write {out}: pictures are PNG files; name it {out.with_suffix('.png')}")
-    return [out] if count == 1 else [out.with_stem(f"{out.stem}-{i}") for i in range(count)]
+    # 40 letters of up to 4 bytes: a file name holds 255 bytes.
+    words = re.sub(r"\W+", "-", request.prompt).strip("-")[:40].strip("-") or "picture"
+    paths = [output_path(out, f"{words}-{seed + i}") for i in range(count)]
+    if out is None or paths[0] != out or count == 1:
+        return paths
+    return [out.with_stem(f"{out.stem}-{i}") for i in range(count)]
 
 
 def check_writable(paths: Sequence[Path], *, overwrite: bool) -> None:
@@ -63,47 +82,43 @@ def _check_folder(folder: Path) -> None:
         raise UserError(f"cannot make the folder {folder} ({error.strerror}); name another --out") from None
 
 
-def save_picture(
-    image: Image.Image, path: Path, request: ImageRequest, *, index: int, steps_run: int | None = None
-) -> None:
-    """Write picture `index` of a resolved request, whole or not at all. UserError where the disk refuses.
-
-    `steps_run`: how many of the request's steps painted it, all if None; a strength below 1 leaves some out.
-    """
+def save_picture(image: Image.Image, path: Path, texts: Mapping[str, str] | None = None) -> None:
+    """Write a picture with its `texts`, by their keys, whole or not at all. UserError where the disk refuses."""
     info = PngInfo()
-    info.add_itxt(METADATA_KEY, json.dumps(_metadata(request, index, steps_run), ensure_ascii=False))
+    for key, text in (texts or {}).items():
+        info.add_text(key, text)  # as tEXt where Latin-1 has all its letters, else as iTXt
     try:
         with new_folders(path.parent), whole_file(path) as beside:
-            image.save(beside, format="PNG", pnginfo=info)
+            # A start picture returned as it is would bring its own colour profile and EXIF along.
+            image.save(beside, format="PNG", pnginfo=info, icc_profile=None, exif=None)
     except OSError as error:  # whole_file has words of its own
         raise UserError(f"cannot make the folder {path.parent} ({error.strerror}); name another --out") from None
 
 
-def read_request(path: Path) -> ImageRequest:
-    """The request a picture was painted from. UserError for a file without one."""
+def texts_of(model: LatentDiffusion, record: PictureRecord) -> dict[str, str]:
+    """What a picture painted by `model` carries: its record as JSON, and its parameters as web UIs read them."""
+    parameters = parameters_of(record, model.plan_config(record.request.sampling.sampler))
+    return {METADATA_KEY: record.model_dump_json(), PARAMETERS_KEY: write_parameters(parameters)}
+
+
+def read_texts(path: Path) -> dict[str, str]:
+    """All texts in a PNG, by their keys; none in a picture of another format. UserError for what is no picture."""
     try:
         with Image.open(path) as image:
-            text = getattr(image, "text", {}).get(METADATA_KEY)
-    except OSError as error:
-        raise UserError(f"cannot read {path} ({error.strerror or error}); give a PNG painted here") from None
+            return dict(getattr(image, "text", {}))
+    except Exception as error:  # on damaged files Pillow's readers raise whatever their parsing meets
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"cannot read {path} ({reason}); give a PNG painted here") from None
+
+
+def read_record(path: Path) -> PictureRecord:
+    """How a picture was painted. UserError for a file that does not say."""
+    text = read_texts(path).get(METADATA_KEY)
     if text is None:
         raise UserError(f"{path} carries no request; give a PNG painted here, with its metadata")
-    try:
-        return ImageRequest.model_validate(json.loads(text)["request"])
-    except ValidationError as error:
-        raise UserError(f"the request in {path} is not one of version 1: {one_line(error)}") from None
-    except (ValueError, KeyError, TypeError, RecursionError):  # not JSON, or JSON of another shape
-        raise UserError(f"the request in {path} is damaged; give a PNG painted here, with its metadata") from None
+    return parse_record(text, str(path))
 
 
-def _metadata(request: ImageRequest, index: int, steps_run: int | None) -> dict[str, Any]:
-    try:
-        ours = version("latentbrush")
-    except PackageNotFoundError:  # run from a checkout that is not installed
-        ours = "unknown"
-    return {
-        "request": request.model_dump(mode="json"),
-        "index": index,
-        "steps_run": request.sampling.steps if steps_run is None else steps_run,
-        "versions": {"latentbrush": ours, "torch": torch.__version__},
-    }
+def read_request(path: Path) -> ImageRequest:
+    """The request a picture was painted from. UserError for a file without one."""
+    return read_record(path).request

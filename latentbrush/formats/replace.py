@@ -1,4 +1,4 @@
-"""Which folders a saved model may replace."""
+"""Which folders a saved model or report may replace."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ def _check_target(directory: Path, overwrite: bool, ours: tuple[str, ...]) -> No
     if not directory.exists() or not any(directory.iterdir()):
         return
     if not overwrite:
-        raise UserError(f"{directory} is not empty; choose another folder, or overwrite it (overwrite=True)")
+        remedy = "choose another folder, or overwrite it (--overwrite, in Python overwrite=True)"
+        raise UserError(f"{directory} is not empty; {remedy}")
     if not any((directory / name).is_file() for name in ours):
-        raise UserError(f"{directory} holds no {' or '.join(ours)} and so no model to overwrite; choose another folder")
+        raise UserError(f"{directory} holds no {' or '.join(ours)} to overwrite; choose another folder")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from latentbrush.errors import UserError
@@ -28,7 +29,7 @@ def resolve_model(model: str | Path) -> Path:
         raise UserError(f"model '' has no letters; give a diffusers folder or a shipped model ({names})")
     if str(model) in shipped and not isinstance(model, Path):
         return shipped[model]
-    path = Path(model).expanduser()
+    path = Path(os.path.expanduser(model))  # Path's own raises for a ~name without a home
     if not path.is_dir():
         what = "is a file, not a folder" if path.is_file() else "does not exist"
         raise UserError(f"model {str(model)!r} {what}; give a diffusers folder or a shipped model ({names})")

@@ -16,7 +16,7 @@ from latentbrush.errors import UserError
 from latentbrush.files import read_json, whole_file
 from latentbrush.formats.keys import Names
 
-__all__ = ["TooLargeError", "find_weights", "load_weights", "save_weights", "stored_dtype"]
+__all__ = ["Entry", "TooLargeError", "check_weights", "find_weights", "load_weights", "save_weights", "stored_dtype"]
 
 FLOATS = ("F16", "BF16", "F32", "F64")
 HALVES = {"F16": torch.float16, "BF16": torch.bfloat16}
@@ -116,15 +116,11 @@ def read_header(path: Path) -> list[Entry]:
 def load_weights(network: nn.Module, directory: Path, stem: str, names: Names, dtype: torch.dtype) -> None:
     """Fill `network`, which may be on the meta device, with the weights in `directory`, as `dtype`.
 
-    Strict: every missing, unused or repeated tensor, and every one of a wrong shape or kind, is a
-    UserError that names it and the file; checked on the headers, before any data is read. So is a number
-    that is not finite, or not as `dtype`.
+    UserError as `check_weights`, before any data is read; and for a number that is not finite, or not as `dtype`.
     """
-    files = find_weights(directory, stem)
-    wanted = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
-    entries = _check(wanted, [entry for path in files for entry in read_header(path)], names, files[0])
+    entries = check_weights(network, directory, stem, names)
     state: dict[str, Tensor] = {}
-    for path in files:
+    for path in dict.fromkeys(entry.file for entry in entries.values()):
         with safe_open(path, framework="pt") as file:
             for name, entry in entries.items():
                 if entry.file == path:
@@ -151,6 +147,17 @@ def stored_dtype(directory: Path, stem: str) -> torch.dtype:
     """The half precision that all tensors of a network are stored in, else float32."""
     kinds = {entry.dtype for path in find_weights(directory, stem) for entry in read_header(path)}
     return HALVES.get(kinds.pop(), torch.float32) if len(kinds) == 1 else torch.float32
+
+
+def check_weights(network: nn.Module, directory: Path, stem: str, names: Names) -> dict[str, Entry]:
+    """The tensors in the files for every name of `network`, from the files' headers alone.
+
+    Strict: every missing, unused or repeated tensor, and every one of a wrong shape or kind, is a
+    UserError that names it and the file.
+    """
+    files = find_weights(directory, stem)
+    wanted = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+    return _check(wanted, [entry for path in files for entry in read_header(path)], names, files[0])
 
 
 def _check(wanted: Mapping[str, tuple[int, ...]], entries: list[Entry], names: Names, file: Path) -> dict[str, Entry]:

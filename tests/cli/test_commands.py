@@ -31,7 +31,10 @@ def python(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str
         ([], ["txt2img", "train", "data"]),
         (["--help"], ["txt2img", "train", "data"]),
         (["txt2img", "--help"], ["PROMPT", "--steps", "--size", "--guidance", "--overwrite"]),
+        (["reproduce", "--help"], ["FILE", "--model", "--image", "--out", "--overwrite"]),
         (["train", "--help"], ["RECIPE", "--run", "--resume", "--set"]),
+        (["evaluate", "--help"], ["composition"]),
+        (["evaluate", "composition", "--help"], ["--model", "--data", "--seeds", "--out", "--overwrite"]),
         (["data", "--help"], ["emoji"]),
         (["data", "emoji", "--help"], ["DIRECTORY"]),
     ],
@@ -47,7 +50,8 @@ HELP = """
 import sys
 from latentbrush.cli import main
 import latentbrush
-for command in ([], ["txt2img"], ["train"], ["data"], ["data", "emoji"]):
+COMMANDS = ("txt2img", "diffuse", "tokens", "info", "reproduce", "train", "evaluate", "data")
+for command in ([], *([name] for name in COMMANDS), ["data", "emoji"], ["evaluate", "composition"]):
     try:
         main([*command, "--help"])
     except SystemExit as exit:

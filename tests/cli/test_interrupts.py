@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,9 +18,12 @@ from PIL import Image
 from latentbrush.cli import main
 from latentbrush.cli.interrupts import one_interrupt
 
+# Where files are read and written; in each of the others Ctrl-C is pressed once.
+DENSE = {"files.py": 8, "pictures.py": 5, "weights.py": 3, "pipeline.py": 4, "folder.py": 2, "Image.py": 3}
+
 
 def painting(model: Path, *more: str) -> list[str]:
-    return ["txt2img", "a red heart", "--model", str(model), "--seed", "1", "--out", "new/x.png", *more]
+    return ["txt2img", "a red heart", "--model", str(model), "--seed", "1", "--steps", "1", "--out", "new/x.png", *more]
 
 
 def test_a_painting_is_whole_or_not_there(
@@ -39,7 +45,7 @@ def test_a_painting_is_whole_or_not_there(
     shutil.rmtree("new")
     files = {Path(name).name for name in seen}
     assert files >= {"weights.py", "tokenizer_files.py", "pipeline.py", "unet.py", "files.py", "pictures.py"}
-    numbers = set().union(*(spread(calls, 4) for calls in seen.values()))
+    numbers = set().union(*(spread(calls, DENSE.get(Path(name).name, 1)) for name, calls in seen.items()))
     codes.clear()
     finished = 0
     for number in sorted(numbers):
@@ -57,7 +63,7 @@ def test_a_painting_is_whole_or_not_there(
             assert error, number
             assert list(tmp_path.iterdir()) == [], number
         shutil.rmtree("new", ignore_errors=True)
-    assert codes.count(130) > 50
+    assert codes.count(130) > 30
     assert 0 < finished < len(codes) // 2
 
 
@@ -92,4 +98,38 @@ def test_a_second_press_does_not_disturb_and_a_late_one_is_heard(monkeypatch: py
         now += 0.2
         with pytest.raises(KeyboardInterrupt):
             signal.raise_signal(signal.SIGINT)
+        now += 2
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_it_is_not_disturbed_while_python_ends() -> None:
+    with pytest.raises(KeyboardInterrupt), one_interrupt():
+        signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+
+
+INTERRUPTED_IMPORT = """
+import signal, sys
+
+class Interrupting:
+    def find_spec(self, name, path=None, target=None):
+        if name == "pydantic":
+            signal.raise_signal(signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupting())
+import latentbrush
+from latentbrush.cli import main
+main(["--help"])
+"""
+
+
+def test_nothing_is_slow_before_it_is_guarded(tmp_path: Path) -> None:
+    """The libraries are imported where Ctrl-C has been set up already."""
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED_IMPORT],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "latentbrush: interrupted\n")

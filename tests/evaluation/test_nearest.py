@@ -59,7 +59,7 @@ def painted_like(value: float, side: int) -> Tensor:
     ("one", "other", "wanted", "said"),
     [
         (torch.zeros(2, 3, 4, 4), flat(0, 1), 2, r"\(2, 3, 4, 4\).*\(2, 3, 2, 2\)"),
-        (torch.zeros(2, 3, 2, 2), flat(0, 1), 3, "3 wanted"),
+        (torch.zeros(2, 3, 2, 2), flat(0, 1), 3, "2 paintings and 3 wanted"),
     ],
 )
 def test_unlike_sizes_are_refused(one: Tensor, other: Tensor, wanted: int, said: str) -> None:

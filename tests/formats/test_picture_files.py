@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 
@@ -11,7 +10,16 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from latentbrush.errors import UserError
-from latentbrush.formats import METADATA_KEY, check_writable, output_paths, read_request, save_picture
+from latentbrush.formats import (
+    METADATA_KEY,
+    PictureRecord,
+    check_writable,
+    output_paths,
+    read_record,
+    read_request,
+    read_texts,
+    save_picture,
+)
 from latentbrush.request import Canvas, GuidanceRequest, ImageRequest, Sampling
 
 
@@ -62,7 +70,7 @@ def test_a_prompt_becomes_a_safe_name(prompt: str, name: str) -> None:
 def test_a_name_fits_the_disk(tmp_path: Path) -> None:
     wide = ImageRequest(prompt="\U00020000" * 80, sampling=Sampling(seed=2**63 - 1))
     (path,) = output_paths(tmp_path, wide)
-    save_picture(picture(), path, wide, index=0)  # letters of four bytes, where a name may have 255
+    save_picture(picture(), path)  # letters of four bytes, where a name may have 255
     assert path.is_file()
 
 
@@ -99,22 +107,46 @@ def test_what_cannot_be_written_is_refused_before_any_work(tmp_path: Path, monke
     assert not (tmp_path / "new").exists()
 
 
-def test_a_picture_comes_back_with_its_request(tmp_path: Path) -> None:
+def record(wanted: ImageRequest, index: int = 0) -> PictureRecord:
+    return PictureRecord(request=wanted, index=index, steps_run=3)
+
+
+def test_a_picture_comes_back_with_its_texts(tmp_path: Path) -> None:
     path = tmp_path / "new" / "x.png"
-    save_picture(picture(), path, request("빨간 하트 ❤"), index=0)
+    texts = {METADATA_KEY: record(request("빨간 하트 ❤")).model_dump_json(), "parameters": "café: a\nb"}
+    save_picture(picture(), path, texts)
     assert [entry.name for entry in path.parent.iterdir()] == ["x.png"]
     assert read_request(path) == request("빨간 하트 ❤")
+    assert read_record(path) == record(request("빨간 하트 ❤"))
+    assert read_texts(path) == texts
     with Image.open(path) as image:
         assert image.tobytes() == picture().tobytes()
-        metadata = json.loads(image.text[METADATA_KEY])  # type: ignore[attr-defined]
-    assert metadata["index"] == 0
-    assert metadata["versions"].keys() == {"latentbrush", "torch"}
+
+
+def test_a_picture_without_texts_tells_nothing(tmp_path: Path) -> None:
+    """Not even what the file told that it came from."""
+    exif = Image.Exif()
+    exif[0x013B] = "the artist"
+    start = picture()
+    start.save(tmp_path / "start.png", exif=exif, icc_profile=b"profile", pnginfo=with_comment())
+    with Image.open(tmp_path / "start.png") as opened:
+        opened.load()
+        save_picture(opened, tmp_path / "x.png")
+    data = (tmp_path / "x.png").read_bytes()
+    kinds = [kind for kind in (b"IHDR", b"IDAT", b"IEND", b"tEXt", b"iTXt", b"zTXt", b"eXIf", b"iCCP") if kind in data]
+    assert kinds == [b"IHDR", b"IDAT", b"IEND"]
+
+
+def with_comment() -> PngInfo:
+    info = PngInfo()
+    info.add_text("comment", "a secret")
+    return info
 
 
 def test_a_picture_has_the_user_s_permissions(tmp_path: Path) -> None:
     mask = os.umask(0o027)
     try:
-        save_picture(picture(), tmp_path / "x.png", request(), index=0)
+        save_picture(picture(), tmp_path / "x.png")
     finally:
         os.umask(mask)
     assert (tmp_path / "x.png").stat().st_mode & 0o777 == 0o640
@@ -122,7 +154,7 @@ def test_a_picture_has_the_user_s_permissions(tmp_path: Path) -> None:
 
 def test_a_failed_write_leaves_the_old_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "x.png"
-    save_picture(picture("red"), path, request(), index=0)
+    save_picture(picture("red"), path)
     before = path.read_bytes()
 
     def full(source: object, target: object) -> None:
@@ -130,7 +162,7 @@ def test_a_failed_write_leaves_the_old_picture(tmp_path: Path, monkeypatch: pyte
 
     monkeypatch.setattr(os, "replace", full)
     with pytest.raises(UserError, match=r"cannot write .*x\.png \(No space left on device\)"):
-        save_picture(picture("blue"), path, request(), index=0)
+        save_picture(picture("blue"), path)
     assert path.read_bytes() == before
     assert [entry.name for entry in tmp_path.iterdir()] == ["x.png"]
 
@@ -149,8 +181,15 @@ def with_text(path: Path, text: str | None) -> Path:
         (None, "carries no request"),
         ("not json", "is damaged"),
         ("[1]", "is damaged"),
-        ("{}", "is damaged"),
+        ("{}", "request: Field required"),
         ('{"request": 3}', "request in"),
+        (
+            '{"request": {"prompt": "x"}, "index": 1, "steps_run": 1}',
+            "picture 1 in a batch of 1 from 0 on, of 1 in all",
+        ),
+        ("[" * 100_000, "is damaged"),
+        ('{"request": {"prompt": "x", "sampling": {"seed": ' + "9" * 5000 + "}}}", "is damaged"),
+        ('{"request": {"prompt": "x", "guidance": {"weight": NaN}}}', "nan is not a finite number"),
         ('{"request": {"version": 2, "prompt": "x"}}', "version"),
         ('{"request": {"prompt": "x", "sampling": {"steps": 0}}}', "sampling.steps"),
     ],

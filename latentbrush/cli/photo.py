@@ -1,4 +1,4 @@
-"""Standard error is for what the command has to say."""
+"""A picture that the user brings: an error is one line, whatever the libraries that read it have to say."""
 
 from __future__ import annotations
 
@@ -6,14 +6,27 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-__all__ = ["no_foreign_words"]
+if TYPE_CHECKING:  # it imports torch
+    from latentbrush.formats import Photo
+
+__all__ = ["photo_in"]
 
 STANDARD_ERROR = 2
 
 
+def photo_in(path: Path) -> Photo:
+    """The picture in a file. UserError for what is no such file."""
+    from latentbrush.formats import load_photo
+
+    with _no_foreign_words():
+        return load_photo(path)
+
+
 @contextmanager
-def no_foreign_words() -> Iterator[None]:
+def _no_foreign_words() -> Iterator[None]:
     """Within it nothing reaches the process's standard error.
 
     libtiff writes there what it thinks of a damaged file, past Python and in no known form; the error that

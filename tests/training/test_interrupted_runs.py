@@ -17,7 +17,7 @@ from latentbrush.cli import main
 
 WEIGHTS = "model/vae/diffusion_pytorch_model.safetensors"
 # Where a run is kept, and where it is trained: the rest is data and networks, which leave nothing behind.
-FILES = {"run.py": 6, "files.py": 6, "loop.py": 3, "ema.py": 2, "folder.py": 3, "weights.py": 2, "progress.py": 1}
+FILES = {"run.py": 5, "files.py": 5, "loop.py": 2, "ema.py": 1, "weights.py": 1}
 
 
 def test_a_run_is_whole_wherever_it_is_interrupted(
@@ -40,7 +40,7 @@ def test_a_run_is_whole_wherever_it_is_interrupted(
     shutil.rmtree("run")
     numbers = set().union(*(spread(calls, FILES.get(Path(name).name, 0)) for name, calls in seen.items()))
     assert codes == [0, 0]
-    assert len(numbers) > 15
+    assert len(numbers) > 10
     resumed = 0
     for number in sorted(numbers):
         capsys.readouterr()

@@ -1,0 +1,78 @@
+"""`latentbrush info`: what a model is, without loading it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from latentbrush.cli.tables import print_table
+from latentbrush.request import ModelRequest
+
+if TYPE_CHECKING:  # formats imports torch
+    from latentbrush.formats import ModelSummary
+
+__all__ = ["info"]
+
+
+def info(
+    model: Annotated[str, typer.Argument(help="A shipped model's name, or a diffusers folder.")] = "emoji",
+    sampler: Annotated[str | None, typer.Option(help="Instead of the one that the folder names.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The same as JSON; sizes in bytes.")] = False,
+) -> None:
+    """Tell what MODEL is: its parts and their sizes, schedule, sampler, defaults, tokens and latents."""
+    name = ModelRequest(name=model).name
+    from latentbrush.formats import summarise
+
+    summary = summarise(name, sampler=sampler)
+    if as_json:
+        print(json.dumps(asdict(summary), indent=2, ensure_ascii=False))
+    else:
+        _print(summary)
+
+
+def _print(summary: ModelSummary) -> None:
+    print(f"{summary.model}: {summary.folder}\n")
+    rows = [
+        (part.name, part.kind, f"{part.parameters:,}", megabytes(part.size), ", ".join(part.dtypes))
+        for part in summary.parts
+    ]
+    print_table(
+        [*rows, ("all", "", f"{summary.parameters:,}", megabytes(summary.size), "")],
+        columns=("part", "what it is", "parameters", "on disk", "stored as"),
+        right=("parameters", "on disk"),
+    )
+    print()
+    print_table(_facts(summary))
+
+
+def _facts(summary: ModelSummary) -> list[tuple[str, str]]:
+    schedule, sampler, defaults = summary.schedule, summary.sampler, summary.defaults
+    tokens, latents = summary.tokens, summary.latents
+    betas = f", beta {schedule['beta_start']:g} to {schedule['beta_end']:g}" if schedule["beta_start"] else ""
+    eta = f", eta {sampler['eta']:g}" if sampler["eta"] else ""
+    f = latents["factor"]
+    return [
+        ("schedule", f"{schedule['kind']}, {schedule['train_steps']} steps{betas}"),
+        ("last level", "pure noise (zero terminal SNR)" if schedule["zero_terminal_snr"] else "not quite pure noise"),
+        ("prediction", summary.prediction),
+        ("sampler", f"{sampler['name']}, {sampler['spacing']} spacing{eta}"),
+        (
+            "defaults",
+            f"{defaults['steps']} steps, guidance {defaults['guidance']:g}, "
+            f"{defaults['width']}x{defaults['height']} pixels",
+        ),
+        ("latents", f"{latents['channels']} channels of {latents['width']}x{latents['height']}, f = {f}"),
+        (
+            "tokens",
+            f"{tokens['positions']} a prompt, of {tokens['vocabulary']:,}; context {tokens['context_width']} wide",
+        ),
+        ("weights in memory", ", ".join(f"{megabytes(size)} as {dtype}" for dtype, size in summary.memory.items())),
+    ]
+
+
+def megabytes(size: int) -> str:
+    """Bytes in MB of a million, as disks are sold."""
+    return f"{size / 1e6:,.1f} MB"

@@ -1,0 +1,178 @@
+"""`latentbrush reproduce`: paint a picture again, from what its file says."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from latentbrush.cli.options import filename
+from latentbrush.cli.photo import photo_in
+from latentbrush.cli.progress import steps_bar
+from latentbrush.errors import UserError, short
+from latentbrush.request import Batch, ImageRequest, ModelRequest
+
+if TYPE_CHECKING:  # these import torch
+    from PIL.Image import Image
+
+    from latentbrush.formats import Parameters, Photo, PictureRecord
+    from latentbrush.model import LatentDiffusion
+
+__all__ = ["reproduce"]
+
+MAX_NOTES = 30
+"""Lines about one picture; a file may give cause for any number."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """One picture to paint: `index` of the request, in its batch. `notes`: what the model cannot do as told."""
+
+    model: LatentDiffusion
+    request: ImageRequest
+    batch: Batch
+    index: int
+    notes: Sequence[str]
+
+
+def reproduce(
+    file: Annotated[
+        Path, typer.Argument(parser=filename, help="A PNG painted here, or by a web UI that writes its parameters.")
+    ],
+    out: Annotated[
+        Path | None, typer.Option(parser=filename, help="A PNG file or a folder; out/NAME-reproduced.png by default.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="Instead of the model that FILE names.")] = None,
+    image: Annotated[Path | None, typer.Option(parser=filename, help="The picture that FILE was painted over.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing picture.")] = False,
+) -> None:
+    """Paint the picture in FILE again, from its own metadata.
+
+    Says whether all pixels are the same, and what differs: weights, versions, machine. Of other programs'
+    pictures it says what cannot be done as they tell.
+    """
+    from latentbrush.formats import PictureRecord, check_writable, output_path, save_picture, texts_of
+    from latentbrush.pipeline import plan_of, stream
+
+    original, told = photo_in(file).image, _told(file)
+    start = None if image is None else photo_in(image)
+    path = output_path(out, f"{file.stem[:50]}-reproduced")
+    check_writable([path], overwrite=overwrite)
+    task = _again(told, file, model, start) if isinstance(told, PictureRecord) else _alike(told, model, start)
+    images = {} if start is None else {start.sha256: start.image}
+    with steps_bar(plan_of(task.model, task.request).calls) as on_step:
+        batch = list(stream(task.model, task.request, on_step, images, batches=[task.batch]))
+    picture = batch[task.index - task.batch.first]
+    record = picture.record(task.model)
+    save_picture(picture.image, path, texts_of(task.model, record))
+    print(f"{path} (seed {picture.seed}): {_compared(picture.image, original)} {file}")
+    for line in _lines(task.notes, told, record, same=picture.image.tobytes() == original.tobytes()):
+        print(f"- {line}")
+
+
+def _told(file: Path) -> PictureRecord | Parameters:
+    """What the file says: our record, else a web UI's parameters, else ComfyUI's graph."""
+    from latentbrush import formats
+
+    texts = formats.read_texts(file)
+    if formats.METADATA_KEY in texts:
+        return formats.parse_record(texts[formats.METADATA_KEY], str(file))
+    if formats.PARAMETERS_KEY in texts:
+        return formats.parse_parameters(texts[formats.PARAMETERS_KEY])
+    if formats.COMFYUI_KEY in texts:
+        return formats.parse_comfyui(texts[formats.COMFYUI_KEY], str(file))
+    raise UserError(f"{file} does not say how it was painted; give a PNG with its metadata")
+
+
+def _again(then: PictureRecord, file: Path, name: str | None, start: Photo | None) -> Task:
+    """As it was painted here: the same batch, by the same model unless `name` is another."""
+    import torch
+
+    from latentbrush.formats import load_model
+    from latentbrush.pipeline import resolve
+
+    _check_start(then, file, start)
+    request = then.request if name is None else then.request.model_copy(update={"model": ModelRequest(name=name)})
+    model = load_model(
+        _found(request.model.name),
+        # Pictures that do not name their weights do not say either by which scheduler the model was read.
+        sampler=then.model.sampler if then.model.weights else request.sampling.sampler,
+        dtype=getattr(torch, then.machine.dtype),
+        device="cuda" if then.machine.device == "cuda" and torch.cuda.is_available() else "cpu",
+    )
+    return Task(model, resolve(model, request), then.painted_in, then.index, notes=())
+
+
+def _alike(told: Parameters, name: str | None, start: Photo | None) -> Task:
+    """As near to another program's picture as the model comes."""
+    from latentbrush.formats import foreign_request, foreign_sampler, load_model
+    from latentbrush.pipeline import resolve
+
+    name = ModelRequest().name if name is None else name
+    sampler = foreign_sampler(told)
+    try:
+        model = load_model(name, sampler=sampler)
+    except UserError:
+        if sampler is not None:
+            raise
+        model = load_model(name, sampler="ddim")  # for a folder whose own scheduler is not here either
+    request, notes = foreign_request(told, model, name, None if start is None else start.sha256)
+    for what, prompt in (("prompt", request.prompt), ("negative prompt", request.guidance.negative)):
+        if left_out := model.text.cut(prompt):
+            notes.append(f"the {what} is too long; left out: {short(left_out)}")
+    return Task(model, resolve(model, request), Batch(first=0, size=1), 0, notes)
+
+
+def _check_start(then: PictureRecord, file: Path, start: Photo | None) -> None:
+    """UserError unless the picture to start from is there where one is needed, and is that one."""
+    needed = then.request.start
+    if start is None and needed.image is not None and needed.strength < 1:
+        raise UserError(
+            f"{file} was painted over another picture, whose file has the SHA-256 {needed.image}; give it with --image"
+        )
+    if start is not None and needed.image is None:
+        raise UserError(f"{file} was painted from noise, over no picture; leave out --image")
+    if start is not None and start.sha256 != needed.image:
+        raise UserError(
+            f"--image is not the picture that {file} was painted over: its SHA-256 is {start.sha256}, needed is "
+            f"{needed.image}; give the very file, not one saved anew"
+        )
+
+
+def _found(name: str) -> str:
+    """The model's name. UserError, with the option that mends it, where it is not there any more."""
+    from latentbrush.formats import resolve_model
+
+    try:
+        resolve_model(name)
+    except UserError as error:
+        raise UserError(f"{error} with --model") from None
+    return name
+
+
+def _compared(painted: Image, original: Image) -> str:
+    """How the two relate, up to the name of the second."""
+    import numpy as np
+
+    if painted.size != original.size:
+        ours, theirs = (f"{image.width}x{image.height}" for image in (painted, original))
+        return f"{ours} pixels, unlike the {theirs} of"
+    apart = np.abs(np.asarray(painted).astype(int) - np.asarray(original).astype(int)).max(axis=-1)
+    if not apart.any():
+        return "identical to"
+    return f"{np.count_nonzero(apart)} of {apart.size} pixels differ, by at most {apart.max()} of 255, from"
+
+
+def _lines(notes: Sequence[str], told: PictureRecord | Parameters, now: PictureRecord, *, same: bool) -> list[str]:
+    """What is not as it was, a line each, but never without end."""
+    from latentbrush.formats import PictureRecord, differences
+
+    lines = list(notes)
+    if isinstance(told, PictureRecord):
+        lines += differences(told, now)
+        if not lines and not same:
+            lines.append("weights, versions and threads are as they were: it was changed, or is from another machine")
+    return lines if len(lines) <= MAX_NOTES else [*lines[:MAX_NOTES], f"and {len(lines) - MAX_NOTES} more"]

@@ -1,0 +1,85 @@
+"""ComfyUI's `prompt` text, a graph of nodes as JSON -> `Parameters`, for graphs with one plain KSampler.
+
+    {"3": {"class_type": "KSampler", "inputs": {"seed": 1, "positive": ["6", 0], ...}}, ...}
+
+A list of a node's name and a number stands for that node's output.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from latentbrush.errors import UserError
+from latentbrush.formats.parameters import MAX_LENGTH, SAMPLER_NAMES, Parameters
+
+__all__ = ["COMFYUI_KEY", "parse_comfyui"]
+
+COMFYUI_KEY = "prompt"
+DEPTH = 20
+"""Nodes between a sampler and what it is asked for; a graph may lead in a circle."""
+
+_SCHEDULES = {"karras": "Karras", "normal": "Uniform", "sgm_uniform": "SGM Uniform"}
+
+
+def parse_comfyui(text: str, name: str) -> Parameters:
+    """What the graph's first KSampler is given, in the words of web UIs. UserError for a graph without one."""
+    if len(text) > 10 * MAX_LENGTH:
+        raise UserError(f"{name}: the graph has {len(text)} letters, at most {10 * MAX_LENGTH} are read")
+    try:
+        nodes = json.loads(text)
+    except (ValueError, RecursionError):
+        raise UserError(f"{name}: the prompt it carries is no JSON; give a picture whose metadata is whole") from None
+    samplers = [node for node in _nodes(nodes) if node.get("class_type") == "KSampler"]
+    if not samplers:
+        raise UserError(f"{name}: its graph has no KSampler node; only plain graphs of ComfyUI are read")
+    given = _inputs(samplers[0])
+    size = {key: _upstream(nodes, given.get("latent_image"), key) for key in ("width", "height")}
+    sampler, spacing = given.get("sampler_name"), given.get("scheduler")
+    settings = {
+        "Steps": given.get("steps"),
+        "Sampler": SAMPLER_NAMES.get(sampler, sampler) if isinstance(sampler, str) else sampler,
+        "Schedule type": _SCHEDULES.get(spacing, spacing) if isinstance(spacing, str) else spacing,
+        "CFG scale": given.get("cfg"),
+        "Seed": given.get("seed"),
+        "Size": None if None in size.values() else f"{size['width']}x{size['height']}",
+        "Model": _upstream(nodes, given.get("model"), "ckpt_name"),
+        "Denoising strength": None if given.get("denoise") in (None, 1) else given["denoise"],
+        "Further KSamplers": len(samplers) - 1 or None,
+        "RNG": "CPU",
+    }
+    prompts = [_upstream(nodes, given.get(side), "text") for side in ("positive", "negative")]
+    positive, negative = (prompt if isinstance(prompt, str) else "" for prompt in prompts)
+    return Parameters(positive, negative, {key: _told(value) for key, value in settings.items() if value is not None})
+
+
+def _upstream(nodes: dict[str, Any], link: Any, key: str) -> Any:
+    """The input `key` of the node that a link leads to, or of the nearest one further up; None if there is none."""
+    links = [link]
+    for _ in range(DEPTH):
+        if not links:
+            break
+        reached = [nodes.get(link[0]) for link in links if _is_link(link)]
+        given = [_inputs(node) for node in reached if isinstance(node, dict)]
+        for inputs in given:
+            if key in inputs and not isinstance(inputs[key], list):
+                return inputs[key]
+        links = [value for inputs in given for value in inputs.values() if _is_link(value)][:DEPTH]
+    return None
+
+
+def _told(value: Any) -> str:
+    return str(value) if isinstance(value, str | int | float) else "from another node"
+
+
+def _is_link(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and isinstance(value[0], str)
+
+
+def _nodes(graph: Any) -> list[dict[str, Any]]:
+    return [node for node in graph.values() if isinstance(node, dict)] if isinstance(graph, dict) else []
+
+
+def _inputs(node: dict[str, Any]) -> dict[str, Any]:
+    inputs = node.get("inputs")
+    return inputs if isinstance(inputs, dict) else {}

@@ -1,0 +1,117 @@
+"""What a model is, told from its configurations and the headers of its weights: no weights are read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from latentbrush.formats.folder import outline_model, weight_entries
+from latentbrush.formats.shipped import resolve_model
+from latentbrush.formats.weights import Entry
+from latentbrush.model import LatentDiffusion
+
+__all__ = ["ModelSummary", "PartSummary", "summarise"]
+
+DTYPES = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64"}
+"""safetensors' names of number types and torch's."""
+
+
+@dataclass(frozen=True)
+class PartSummary:
+    """One network: the folder it lies in, what it is, how many parameters it has, and how its files,
+    of `size` bytes, hold them."""
+
+    name: str
+    kind: str
+    parameters: int
+    size: int
+    dtypes: tuple[str, ...]
+    files: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ModelSummary:
+    """A whole model. `size`: bytes of the weights' files; `memory`: bytes of the weights by number type.
+
+    `schedule`, `sampler`, `defaults`, `tokens` and `latents` say each with a few names what the model was
+    trained with, how it is sampled unless a request says otherwise, and what goes in between.
+    """
+
+    model: str
+    folder: str
+    parts: tuple[PartSummary, ...]
+    parameters: int
+    size: int
+    memory: Mapping[str, int]
+    prediction: str
+    schedule: Mapping[str, Any]
+    sampler: Mapping[str, Any]
+    defaults: Mapping[str, Any]
+    tokens: Mapping[str, int]
+    latents: Mapping[str, int]
+
+
+def summarise(model: str | Path, *, sampler: str | None = None) -> ModelSummary:
+    """Tell what a folder, or the shipped model of a name, holds.
+
+    `sampler`: as in `load_model`, and as strict: UserError for all that would keep the model from painting,
+    but for what only the weights' data could say.
+    """
+    directory = resolve_model(model)
+    outline = outline_model(model, sampler=sampler)
+    entries = weight_entries(outline, directory)
+    parts = (
+        _part("unet", "UNet", outline.unet, entries),
+        _part("vae", "KL autoencoder", outline.autoencoder, entries),
+        _part("text_encoder", "CLIP text tower", outline.text.encoder, entries),
+    )
+    parameters = sum(part.parameters for part in parts)
+    defaults, tokenizer, plan = outline.defaults, outline.text.tokenizer, outline.plan_config()
+    channels, height, width = outline.latent_shape(defaults.width, defaults.height)
+    return ModelSummary(
+        model=str(model),
+        folder=str(directory.absolute()),
+        parts=parts,
+        parameters=parameters,
+        size=sum(part.size for part in parts),
+        memory={"float32": 4 * parameters, "float16": 2 * parameters},
+        prediction=outline.prediction,
+        schedule=_schedule(outline),
+        sampler={"name": outline.sampler, "spacing": plan.spacing, "eta": plan.eta},
+        defaults=asdict(defaults),
+        tokens={
+            "vocabulary": tokenizer.vocab_size,
+            "positions": tokenizer.max_length,
+            "context_width": outline.text.width,
+        },
+        latents={"channels": channels, "height": height, "width": width, "factor": outline.factor},
+    )
+
+
+def _part(name: str, kind: str, network: nn.Module, entries: Mapping[str, Iterable[Entry]]) -> PartSummary:
+    found = list(entries[name])
+    files = sorted({entry.file for entry in found})
+    return PartSummary(
+        name=name,
+        kind=kind,
+        parameters=sum(parameter.numel() for parameter in network.parameters()),
+        size=sum(file.stat().st_size for file in files),
+        dtypes=tuple(sorted({DTYPES[entry.dtype] for entry in found})),
+        files=tuple(file.name for file in files),
+    )
+
+
+def _schedule(model: LatentDiffusion) -> dict[str, Any]:
+    """Trained betas have no kind and no ends; what the file says of them beside is not read."""
+    schedule = model.schedule
+    if schedule.trained_betas is not None:
+        betas: dict[str, Any] = {"kind": "trained_betas", "beta_start": None, "beta_end": None}
+    elif schedule.is_cosine:
+        betas = {"kind": schedule.beta_schedule, "beta_start": None, "beta_end": None}
+    else:
+        betas = {"kind": schedule.beta_schedule, "beta_start": schedule.beta_start, "beta_end": schedule.beta_end}
+    return {**betas, "train_steps": schedule.num_train_timesteps, "zero_terminal_snr": schedule.rescale_zero_snr}

@@ -1,0 +1,55 @@
+"""Where a model was read from, and the SHA-256 of its files, by which pictures name their weights."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from functools import cached_property
+from pathlib import Path
+
+__all__ = ["Origin"]
+
+
+class Origin:
+    """The folder a model was read from; the files of its weights, and of its settings, in that folder.
+
+    `sampler`: the one that was chosen instead of the folder's scheduler when it was read, if any.
+    """
+
+    def __init__(self, folder: Path, weights: Iterable[Path], settings: Iterable[Path], sampler: str | None) -> None:
+        self.folder, self.sampler = folder, sampler
+        self._weights = {path: _stamp(path) for path in weights}
+        self._settings = {path: _stamp(path) for path in settings}
+
+    @cached_property
+    def weights(self) -> Mapping[str, str]:
+        """Path within the folder -> SHA-256; a file that changed since it was read is left out.
+
+        Computed when first asked for, 1 to 2 seconds a gigabyte, so that whoever never asks does not wait.
+        """
+        return {self._name(path): _sha256(path) for path, stamp in self._weights.items() if _stamp(path) == stamp}
+
+    @cached_property
+    def settings(self) -> str | None:
+        """One SHA-256 of all settings files, with their names; None if one of them changed since it was read."""
+        if any(_stamp(path) != stamp for path, stamp in self._settings.items()):
+            return None
+        lines = [f"{_sha256(path)}  {self._name(path)}\n" for path in sorted(self._settings)]
+        return hashlib.sha256("".join(lines).encode(errors="surrogateescape")).hexdigest()
+
+    def _name(self, path: Path) -> str:
+        return path.relative_to(self.folder).as_posix()
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    """What changes when a file is written; None where there is none any more."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_size, status.st_mtime_ns
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,122 @@
+"""The forward process on one picture: what noise does to it, and what the network makes of that (DDPM, eq. 4)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from latentbrush.diffusion import PictureNoise
+from latentbrush.errors import UserError
+from latentbrush.model import LatentDiffusion
+from latentbrush.pipeline import to_image, to_pixels
+from latentbrush.viewing.sheet import labelled_sheet
+from latentbrush.viewing.trajectory import evenly
+
+__all__ = ["MAX_LEVELS", "ForwardProcess", "NoisedLevel", "forward_process", "forward_sheet"]
+
+MAX_LEVELS = 16
+"""So many columns can be told apart on a screen."""
+NOISE_RANGE = 2.5
+"""Noise beyond so many standard deviations is shown as that."""
+
+
+@dataclass(frozen=True)
+class NoisedLevel:
+    """One level of the forward process, z = alpha * z0 + sigma * noise, all latents (1, c, h, w).
+
+    `noise` and `z0`: the network's estimates. Errors are root mean squares over all numbers of the latents,
+    against the true ones; latents and noise both have a standard deviation of about 1. `loss`: the mean
+    squared error of the network's own output, which training minimises.
+    """
+
+    t: int
+    alpha: float
+    sigma: float
+    z: Tensor
+    noise: Tensor
+    z0: Tensor
+    noise_error: float
+    z0_error: float
+    loss: float
+
+
+@dataclass(frozen=True)
+class ForwardProcess:
+    """A picture's latents `z0` (1, c, h, w), the one `noise` put on them, and the levels, clearest first."""
+
+    z0: Tensor
+    noise: Tensor
+    levels: tuple[NoisedLevel, ...]
+
+
+@torch.inference_mode()
+def forward_process(
+    model: LatentDiffusion, image: Image.Image, *, prompt: str = "", seed: int = 0, levels: int = 8
+) -> ForwardProcess:
+    """Noise an RGB picture, whose sides f divides, to `levels` times evenly spread over the schedule.
+
+    The network is asked at each under `prompt`, without guidance. The same noise, that of `seed`, is put on at
+    all levels. UserError for fewer than 2 levels, more than `MAX_LEVELS` or more than the schedule has.
+    """
+    T = model.schedule.num_train_timesteps
+    most = min(MAX_LEVELS, T)
+    if not 2 <= levels <= most:
+        raise UserError(f"{levels} levels are asked for; choose 2 to {most}")
+    shape = model.latent_shape(*image.size)
+    pixels = to_pixels(image)[None].to(model.device, model.dtype)
+    z0 = model.autoencoder.encode(pixels).mode()
+    noise = PictureNoise([seed], shape, model.dtype, model.device)()
+    denoiser = model.denoiser(model.text([prompt]))
+    shown = []
+    for t in evenly(T, levels):
+        level = model.schedule.level(torch.tensor([t]), device=model.device, dtype=model.dtype)
+        z = level.mix(z0, noise)
+        seen = denoiser(z, level)
+        shown.append(
+            NoisedLevel(
+                t=t,
+                alpha=float(level.alpha),
+                sigma=float(level.sigma),
+                z=z,
+                noise=seen.eps,
+                z0=seen.x0,
+                noise_error=_mean_square(seen.eps - noise) ** 0.5,
+                z0_error=_mean_square(seen.x0 - z0) ** 0.5,
+                loss=_mean_square(seen.raw - denoiser.target(z0, noise, level)),
+            )
+        )
+    return ForwardProcess(z0, noise, tuple(shown))
+
+
+def _mean_square(difference: Tensor) -> float:
+    return float(difference.float().square().mean())
+
+
+@torch.inference_mode()
+def forward_sheet(model: LatentDiffusion, process: ForwardProcess, channel: int = 0) -> Image.Image:
+    """A column a level; rows: the noised latents decoded, one channel of the true noise and of what the network
+    takes for noise (red above 0, blue below), and the picture it sees, decoded."""
+
+    def decoded(latents: Tensor) -> Image.Image:
+        return to_image(model.autoencoder.decode(latents)[0])
+
+    levels = process.levels
+    rows = {
+        "noised\nlatents": [decoded(level.z) for level in levels],
+        "true noise,\none channel": [signed_map(process.noise[0, channel])] * len(levels),
+        "predicted\nnoise": [signed_map(level.noise[0, channel]) for level in levels],
+        "estimate\nof x0": [decoded(level.z0) for level in levels],
+    }
+    return labelled_sheet([f"t = {level.t}" for level in levels], rows)
+
+
+def signed_map(values: Tensor) -> Image.Image:
+    """(h, w) -> an RGB picture: 0 is white, the range's upper end red, its lower end blue."""
+    share = (values.float().cpu().numpy() / NOISE_RANGE).clip(-1, 1)[..., None]
+    red, blue = np.array([178, 24, 43]), np.array([33, 102, 172])
+    colours = 255 + np.abs(share) * (np.where(share > 0, red, blue) - 255)
+    return Image.fromarray(colours.round().astype(np.uint8))

@@ -1,0 +1,83 @@
+"""From the frames of a trajectory to what people look at: a strip and an animation of one picture."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from latentbrush.model import LatentDiffusion
+from latentbrush.pipeline import to_image
+from latentbrush.viewing.sheet import PAPER, labelled_sheet
+from latentbrush.viewing.trajectory import Frame, evenly
+
+__all__ = ["FRAMES", "STRIP_COLUMNS", "View", "animation", "decode_frames", "durations", "strip"]
+
+STRIP_COLUMNS = 10
+FRAMES = 48
+"""The most frames of an animation: at 512 pixels, each costs two decodings of about a second on a CPU."""
+FRAME_TIME, FIRST_TIME, LAST_TIME = 120, 600, 2000
+"""How long frames are shown, in milliseconds."""
+ANIMATED_LEAST, ANIMATED_MOST = 256, 512
+
+
+@dataclass(frozen=True)
+class View:
+    """One frame of one picture, decoded: the noisy latents, and the picture that the network saw in them."""
+
+    t: float | None
+    latents: Image.Image
+    x0: Image.Image
+
+    @property
+    def label(self) -> str:
+        return "finished" if self.t is None else f"t = {self.t:.0f}"
+
+
+@torch.inference_mode()
+def decode_frames(model: LatentDiffusion, frames: Sequence[Frame], place: int) -> list[View]:
+    """The picture at `place` of the batch, frame by frame, one decoding at a time to spare memory."""
+
+    def decoded(latents: Tensor) -> Image.Image:
+        one = latents[place : place + 1].to(model.device, model.dtype)
+        return to_image(model.autoencoder.decode(one)[0])
+
+    views = []
+    for frame in frames:
+        latents = decoded(frame.latents)
+        views.append(View(frame.t, latents, latents if frame.t is None else decoded(frame.x0)))
+    return views
+
+
+def strip(views: Sequence[View], columns: int = STRIP_COLUMNS) -> Image.Image:
+    """A sheet from noise to picture: latents above, estimates of x0 below, at most `columns` steps."""
+    shown = [views[place] for place in evenly(len(views), columns)]
+    rows = {"latents": [view.latents for view in shown], "estimate\nof x0": [view.x0 for view in shown]}
+    return labelled_sheet([view.label for view in shown], rows)
+
+
+def animation(views: Sequence[View]) -> list[Image.Image]:
+    """A frame a view, all of one size: latents on the left, the estimate of x0 on the right."""
+    sheets = [
+        labelled_sheet(
+            [f"latents, {view.label}", "estimate of x0"],
+            {"": [view.latents, view.x0]},
+            least=ANIMATED_LEAST,
+            most=ANIMATED_MOST,
+        )
+        for view in views
+    ]
+    # Below narrow pictures, labels of unlike lengths make sheets of unlike widths.
+    size = (max(sheet.width for sheet in sheets), sheets[0].height)
+    frames = [Image.new("RGB", size, PAPER) for _ in sheets]
+    for frame, sheet in zip(frames, sheets, strict=True):
+        frame.paste(sheet, (0, 0))
+    return frames
+
+
+def durations(frames: int) -> list[int]:
+    """How long each of so many frames (at least 2) is shown, in milliseconds: the ends longer."""
+    return [FIRST_TIME, *[FRAME_TIME] * (frames - 2), LAST_TIME]

@@ -1,0 +1,87 @@
+"""The forward process on a picture: the levels, and errors against a network whose answers are known."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from latentbrush.diffusion import Denoiser, PictureNoise, Schedule
+from latentbrush.errors import UserError
+from latentbrush.model import LatentDiffusion
+from latentbrush.viewing import forward_process, forward_sheet
+
+PICTURE = Image.linear_gradient("L").resize((32, 32)).convert("RGB")
+
+
+@pytest.fixture
+def model(make_model: Callable[..., LatentDiffusion]) -> LatentDiffusion:
+    return make_model()
+
+
+def test_the_picture_is_noised_level_by_level(model: LatentDiffusion) -> None:
+    process = forward_process(model, PICTURE, seed=3, levels=5)
+    assert [level.t for level in process.levels] == [0, 250, 500, 749, 999]
+    assert torch.equal(process.noise, PictureNoise([3], (4, 8, 8))())
+    abar = model.schedule.alphas_cumprod
+    for level in process.levels:
+        assert level.alpha**2 == pytest.approx(float(abar[level.t]), rel=1e-6)
+        expected = abar[level.t].sqrt() * process.z0 + (1 - abar[level.t]).sqrt() * process.noise
+        torch.testing.assert_close(level.z, expected.float(), rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction"])
+def test_errors_are_against_the_truth(model: LatentDiffusion, prediction: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    truth = forward_process(model, PICTURE, seed=3, levels=3)
+    share = 1.0
+
+    def oracle(*_: Any) -> Denoiser:
+        """Says `share` of what it should."""
+        return Denoiser(
+            lambda z, level: share * Denoiser(lambda *_: z, prediction).target(truth.z0, truth.noise, level), prediction
+        )
+
+    monkeypatch.setattr(model, "denoiser", oracle)
+    for level in forward_process(model, PICTURE, seed=3, levels=3).levels:
+        assert level.noise_error < 1e-4
+        assert level.z0_error < 1e-3 / level.alpha
+        assert level.loss < 1e-9
+        torch.testing.assert_close(level.noise, truth.noise, rtol=0, atol=1e-4)
+    share = 0.5
+    if prediction == "epsilon":
+        for level in forward_process(model, PICTURE, seed=3, levels=3).levels:
+            rms = float(truth.noise.square().mean().sqrt())
+            assert level.noise_error == pytest.approx(rms / 2, rel=1e-4)
+            assert level.z0_error == pytest.approx(rms / 2 * level.sigma / level.alpha, rel=1e-3)
+            assert level.loss == pytest.approx(rms**2 / 4, rel=1e-4)
+
+
+def test_the_prompt_is_told(model: LatentDiffusion) -> None:
+    first, second = (forward_process(model, PICTURE, prompt=prompt, levels=2) for prompt in ("", "a red cat"))
+    assert torch.equal(first.levels[0].z, second.levels[0].z)
+    assert not torch.equal(first.levels[0].noise, second.levels[0].noise)
+
+
+@pytest.mark.parametrize("levels", [-1, 0, 1, 17])
+def test_levels_out_of_range(model: LatentDiffusion, levels: int) -> None:
+    with pytest.raises(UserError, match=f"^{levels} levels are asked for; choose 2 to 16$"):
+        forward_process(model, PICTURE, levels=levels)
+
+
+def test_a_short_schedule_has_fewer_levels(make_model: Callable[..., LatentDiffusion]) -> None:
+    model = make_model(schedule=Schedule(num_train_timesteps=4))
+    assert [level.t for level in forward_process(model, PICTURE, levels=4).levels] == [0, 1, 2, 3]
+    with pytest.raises(UserError, match="choose 2 to 4"):
+        forward_process(model, PICTURE, levels=5)
+
+
+def test_a_sheet_has_a_column_a_level(model: LatentDiffusion) -> None:
+    sheets = [forward_sheet(model, forward_process(model, PICTURE, levels=count)) for count in (2, 5)]
+    assert sheets[0].height == sheets[1].height > 4 * 128
+    assert sheets[1].width - sheets[0].width == 3 * 134
+    noise = [np.asarray(forward_sheet(model, forward_process(model, PICTURE, levels=2), c)) for c in (0, 1)]
+    assert not np.array_equal(noise[0], noise[1])

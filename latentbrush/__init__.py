@@ -9,15 +9,15 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from latentbrush.errors import UserError
-from latentbrush.request import Canvas, GuidanceRequest, ImageRequest, ModelRequest, Sampling, Start
-
 if TYPE_CHECKING:
+    from latentbrush.errors import UserError
     from latentbrush.formats import load_model as load
     from latentbrush.formats import load_photo
     from latentbrush.pipeline import GeneratedImage, generate
+    from latentbrush.request import Canvas, GuidanceRequest, ImageRequest, ModelRequest, Sampling, Start
 
 __all__ = [
     "Canvas",
@@ -34,18 +34,20 @@ __all__ = [
 ]
 
 
+_REQUEST = ("Canvas", "GuidanceRequest", "ImageRequest", "ModelRequest", "Sampling", "Start")
+_PLACES = {
+    **{name: ("request", name) for name in _REQUEST},
+    "GeneratedImage": ("pipeline", "GeneratedImage"),
+    "UserError": ("errors", "UserError"),
+    "generate": ("pipeline", "generate"),
+    "load": ("formats", "load_model"),
+    "load_photo": ("formats", "load_photo"),
+}
+
+
 def __getattr__(name: str) -> Any:
-    """What needs torch is imported when first asked for, so that the command line's --help stays quick."""
-    if name == "load":
-        from latentbrush.formats import load_model
-
-        return load_model
-    if name == "load_photo":
-        from latentbrush.formats import load_photo
-
-        return load_photo
-    if name in ("generate", "GeneratedImage"):
-        from latentbrush import pipeline
-
-        return getattr(pipeline, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    """Imported when first asked for: the command line's --help needs no torch, and its Ctrl-C must be set up first."""
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    room, own_name = _PLACES[name]
+    return getattr(import_module(f"latentbrush.{room}"), own_name)

@@ -7,16 +7,37 @@ and exits with code 2. `UserError` is a `ValueError`, so that Python callers nee
 
 from __future__ import annotations
 
-from pydantic import ValidationError
+from typing import TYPE_CHECKING
 
-__all__ = ["UserError", "one_line", "short"]
+if TYPE_CHECKING:  # slow to import
+    from pydantic import ValidationError
 
+__all__ = ["UserError", "one_line", "printable", "short"]
+
+LONGEST = 2000
+"""Characters of a message: a hostile file's values may have millions."""
 SHOWN = 200
 """Letters of a value that a message repeats; files hold values of any length."""
 
 
 class UserError(ValueError):
     """Something the user gave is wrong: the message says what, what is allowed, and what to do."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(printable(message))
+
+
+def printable(message: str, longest: int = LONGEST) -> str:
+    """One line that every terminal shows as it is meant.
+
+    White space becomes single spaces. What is invisible, control characters and those that turn the writing's
+    direction among them, becomes escapes. Of too long a line the middle is left out: a message begins with
+    what is wrong and ends with the remedy.
+    """
+    line = " ".join(message.split())
+    if len(line) > longest:
+        line = f"{line[: longest * 2 // 3]} ... {line[-longest // 3 :]}"
+    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in line)
 
 
 def one_line(error: ValidationError) -> str:

@@ -8,8 +8,10 @@ from dataclasses import dataclass, replace
 from typing import Any, get_args
 
 import torch
+from torch import nn
 
 from latentbrush.conditioning import TextConditioner
+from latentbrush.devices import OneAtATime
 from latentbrush.diffusion import (
     Denoiser,
     Guidance,
@@ -22,6 +24,7 @@ from latentbrush.diffusion import (
 from latentbrush.errors import UserError
 from latentbrush.nn import AutoencoderKL, Condition, UNet
 from latentbrush.origin import Origin
+from latentbrush.request import MAX_SIDE
 
 __all__ = ["LatentDiffusion", "ModelDefaults"]
 
@@ -48,6 +51,8 @@ class ModelDefaults:
         for name in ("steps", "width", "height"):
             if getattr(self, name) < 1:
                 raise UserError(f"the model's default {name} is {getattr(self, name)}; choose at least 1")
+        if max(self.width, self.height) > MAX_SIDE:
+            raise UserError(f"the model's default size is {self.width}x{self.height}; choose at most {MAX_SIDE} a side")
         if not math.isfinite(self.guidance):
             raise UserError(f"the model's default guidance is {self.guidance}; choose a finite number")
 
@@ -76,6 +81,7 @@ class LatentDiffusion:
         origin: Origin | None = None,
     ) -> None:
         self.autoencoder, self.unet, self.text = autoencoder, unet, text
+        self._waiting: OneAtATime | None = None
         self.origin = origin
         self._check_widths()
         if prediction not in get_args(Prediction):
@@ -125,7 +131,8 @@ class LatentDiffusion:
 
     @property
     def device(self) -> torch.device:
-        return self.unet.conv_in.weight.device
+        """Where it computes."""
+        return self.unet.conv_in.weight.device if self._waiting is None else self._waiting.device
 
     @property
     def dtype(self) -> torch.dtype:
@@ -133,8 +140,27 @@ class LatentDiffusion:
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> LatentDiffusion:
         """Move all networks, in place; returns the model itself."""
+        if device is not None and self._waiting is not None:
+            self._waiting.release()
+            self._waiting = None
         for part in (self.autoencoder, self.unet, self.text):
             part.to(device=device, dtype=dtype)
+        return self
+
+    def one_part_on(self, device: torch.device | str) -> LatentDiffusion:
+        """Low memory: compute on `device`, with one network there at a time; returns the model itself.
+
+        A UNet is there for a whole batch; pictures are those of `to(device)`, bit for bit.
+        """
+        self.to("cpu")
+        autoencoder = self.autoencoder
+        doors = [autoencoder.encoder, autoencoder.decoder, autoencoder.post_quant_conv]
+        parts: dict[nn.Module, list[nn.Module]] = {
+            self.text: [self.text],
+            self.unet: [self.unet],
+            autoencoder: [door for door in doors if door is not None],
+        }
+        self._waiting = OneAtATime(torch.device(device), parts)
         return self
 
     def latent_shape(self, width: int, height: int) -> tuple[int, int, int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from latentbrush.data.pixels import to_bytes
+from latentbrush.devices import HALVES, enough_memory, in_float32, not_finite, precision
 from latentbrush.diffusion import (
     ClassifierFree,
     OnStep,
@@ -81,28 +83,23 @@ def stream(
     assert request.sampling.seed is not None
     seeds = picture_seeds(request.sampling.seed, request.sampling.count)
     picture, steps = _guide(request, images or {}), len(plan_of(model, request).steps)
-    guide = None if picture is None or not steps else _encoded(model, picture)
+    with _enough_memory(request, 1):
+        guide = None if picture is None or not steps else _encoded(model, picture)
     for batch in request.sampling.batches() if batches is None else batches:
         together = seeds[batch.first : batch.first + batch.size]
         if picture is not None and not steps:
             painted = [picture.copy() for _ in together]
         else:
-            painted = [to_image(pixels) for pixels in _paint_batch(model, together, request, on_step or keep, guide)]
+            with _enough_memory(request, len(together)):
+                pixels = paint(model, [request.prompt] * len(together), together, request, on_step or keep, guide)
+            painted = [to_image(one) for one in pixels]
         for i, (seed, image) in enumerate(zip(together, painted, strict=True), batch.first):
             yield GeneratedImage(image, seed, i, request, steps, batch)
 
 
-def _paint_batch(
-    model: LatentDiffusion, seeds: Sequence[int], request: ImageRequest, on_step: OnStep, guide: Posterior | None
-) -> Tensor:
-    """`paint` for one prompt; too little memory is the user's to mend."""
-    try:
-        return paint(model, [request.prompt] * len(seeds), seeds, request, on_step, guide)
-    except (MemoryError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and not _is_out_of_memory(error):
-            raise
-        size = f"{request.canvas.width}x{request.canvas.height}"
-        raise UserError(f"not enough memory for {len(seeds)} at once of {size}; choose fewer or smaller") from error
+def _enough_memory(request: ImageRequest, count: int) -> AbstractContextManager[None]:
+    size = f"{request.canvas.width}x{request.canvas.height}"
+    return enough_memory(f"{count} at once of {size}", "choose fewer at once (batch size), smaller ones or low memory")
 
 
 @torch.inference_mode()
@@ -117,7 +114,40 @@ def paint(
     """One batch, picture i of prompts[i] and seeds[i], the rest as the resolved `request` says.
 
     `guide`: of one encoded picture (1, c, h, w), from which all start. Returns (B, 3, H, W), about [-1, 1].
+    Half precision overflows where float32 does not: pictures that are not finite are done once more in float32,
+    their decoding alone if it was that. UserError for what is not finite then, either.
     """
+    half, draws = model.dtype in HALVES, model.dtype
+    x = _sampled(model, prompts, seeds, request, on_step, guide, draws)
+    if half and (spoilt := not_finite(x)):
+        # All of them: whoever watches or changes steps counts on the batch. What was finite stays as it was.
+        with in_float32(model.text, model.unet):
+            again = _sampled(model, prompts, seeds, request, on_step, guide, draws)
+        x = x.float()
+        x[spoilt] = again[spoilt]
+    pixels = model.autoencoder.decode(x.to(draws))
+    if half and (spoilt := not_finite(pixels)):
+        pixels = pixels.float()
+        with in_float32(model.autoencoder):
+            pixels[spoilt] = model.autoencoder.decode(x[spoilt].float())
+    if spoilt := not_finite(pixels):
+        raise UserError(
+            f"the picture of seed {seeds[spoilt[0]]} is not finite at guidance {request.guidance.weight:g}; "
+            "choose less guidance or more steps"
+        )
+    return pixels
+
+
+def _sampled(
+    model: LatentDiffusion,
+    prompts: Sequence[str],
+    seeds: Sequence[int],
+    request: ImageRequest,
+    on_step: OnStep,
+    guide: Posterior | None,
+    draws: torch.dtype,
+) -> Tensor:
+    """The latents (B, c, h, w) of `paint`, in the model's type; `draws`: the type of the random numbers."""
     canvas, sampling, guidance = request.canvas, request.sampling, request.guidance
     if not (canvas.width and canvas.height and sampling.sampler) or guidance.weight is None:
         raise ValueError("paint needs a resolved request; call resolve(model, request) first")
@@ -126,17 +156,16 @@ def paint(
     if guidance.weight != 1:
         methods = [ClassifierFree(_encode(model, [guidance.negative] * len(seeds)), guidance.weight)]
     plan = plan_of(model, request)
-    noise = PictureNoise(seeds, model.latent_shape(canvas.width, canvas.height), model.dtype, model.device)
-    latents = None if guide is None else guide.at(noise())  # drawn first, as diffusers' pipeline does
+    drawn = PictureNoise(seeds, model.latent_shape(canvas.width, canvas.height), draws, model.device)
+
+    def noise() -> Tensor:
+        return drawn().to(model.dtype)
+
+    # The guide's noise is drawn first, as diffusers' pipeline does.
+    latents = None if guide is None else guide.at(noise().to(guide.mean.dtype)).to(model.dtype)
     x = plan.start(noise(), latents)
     run = find_sampler(sampling.sampler).run
-    x = run(model.denoiser(condition, methods), x, plan.steps, noise, on_step, **plan.options)
-    pixels = model.autoencoder.decode(x)
-    if not bool(pixels.isfinite().all()):
-        raise UserError(
-            f"the picture is not finite at guidance {guidance.weight:g}; choose less guidance or more steps"
-        )
-    return pixels
+    return run(model.denoiser(condition, methods), x, plan.steps, noise, on_step, **plan.options)
 
 
 def _encode(model: LatentDiffusion, prompts: Sequence[str]) -> Condition:
@@ -144,11 +173,6 @@ def _encode(model: LatentDiffusion, prompts: Sequence[str]) -> Condition:
     distinct = list(dict.fromkeys(prompts))
     context = model.text(distinct).context
     return Condition(context=context[[distinct.index(prompt) for prompt in prompts]])
-
-
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    """torch has a type of its own for GPUs; on the CPU only the text says so."""
-    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
 
 
 def plan_of(model: LatentDiffusion, request: ImageRequest) -> Plan:
@@ -181,15 +205,19 @@ def _guide(request: ImageRequest, images: Images) -> Image.Image | None:
 
 @torch.inference_mode()
 def _encoded(model: LatentDiffusion, picture: Image.Image) -> Posterior:
-    pixels = to_pixels(picture)[None].to(model.device, model.dtype)
-    return model.autoencoder.encode(pixels)
+    pixels = to_pixels(picture)[None].to(model.device)
+    posterior = model.autoencoder.encode(pixels.to(model.dtype))
+    if model.dtype in HALVES and not_finite(torch.cat([posterior.mean, posterior.logvar])):
+        with in_float32(model.autoencoder):
+            return model.autoencoder.encode(pixels)
+    return posterior
 
 
 def resolve(model: LatentDiffusion, request: ImageRequest) -> ImageRequest:
-    """The request with every None filled in: from the model's defaults, and a random seed.
+    """The request with every None filled in: from the model and its defaults, and a random seed.
 
     UserError where the model cannot serve it: a size that f does not divide, an unknown sampler, more steps
-    than it was trained with, seeds that run out.
+    than it was trained with, seeds that run out, another type of numbers than it was loaded as.
     """
     defaults, sampling = model.defaults, request.sampling
     width, height = request.canvas.width or defaults.width, request.canvas.height or defaults.height
@@ -197,11 +225,18 @@ def resolve(model: LatentDiffusion, request: ImageRequest) -> ImageRequest:
     weight = request.guidance.weight
     sampler = model.sampler if sampling.sampler is None else sampling.sampler
     steps = defaults.steps if sampling.steps is None else sampling.steps
+    dtype = precision(model.dtype)
+    if request.model.dtype not in (None, dtype):
+        raise UserError(
+            f"the request's dtype is {request.model.dtype}, but the model was loaded as {dtype}; "
+            f"load it with dtype={request.model.dtype!r}"
+        )
     # Asked now, so that nothing is refused when half the work is done.
     model.latent_shape(width, height)
     picture_seeds(seed, sampling.count)
     resolved = request.model_copy(
         update={
+            "model": request.model.model_copy(update={"dtype": dtype}),
             "canvas": Canvas(width=width, height=height),
             "sampling": sampling.model_copy(update={"sampler": sampler, "steps": steps, "seed": seed}),
             "guidance": GuidanceRequest(

@@ -12,7 +12,17 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictInt
 
-__all__ = ["Batch", "Canvas", "GuidanceRequest", "ImageRequest", "ModelRequest", "Sampling", "Start"]
+__all__ = [
+    "MAX_SIDE",
+    "Batch",
+    "Canvas",
+    "GuidanceRequest",
+    "ImageRequest",
+    "ModelRequest",
+    "Precision",
+    "Sampling",
+    "Start",
+]
 
 
 def _finite(value: float) -> float:
@@ -30,6 +40,8 @@ def _unicode(value: str) -> str:
 
 
 Text = Annotated[str, AfterValidator(_unicode)]
+Precision = Literal["float32", "float16", "bfloat16", "float64"]
+"""The type of all weights and latents, by torch's name."""
 
 
 class _Block(BaseModel):
@@ -37,16 +49,25 @@ class _Block(BaseModel):
 
 
 class ModelRequest(_Block):
-    """Which model paints: the name of a shipped one, or its folder."""
+    """Which model paints: the name of a shipped one, or its folder; and in which type it computes.
+
+    `dtype` belongs to the picture, for each type has random draws of its own. None for what the model was
+    loaded as; another than that is refused.
+    """
 
     name: Text = "emoji"
+    dtype: Precision | None = None
+
+
+MAX_SIDE = 16384
+"""Pixels."""
 
 
 class Canvas(_Block):
     """The picture's size in pixels; both sides multiples of the autoencoder's factor."""
 
-    width: Annotated[StrictInt, Field(ge=1, le=16384)] | None = None
-    height: Annotated[StrictInt, Field(ge=1, le=16384)] | None = None
+    width: Annotated[StrictInt, Field(ge=1, le=MAX_SIDE)] | None = None
+    height: Annotated[StrictInt, Field(ge=1, le=MAX_SIDE)] | None = None
 
 
 class Batch(_Block):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 # Set before torch and huggingface_hub are imported, for they read them once; commands run by tests inherit
 # them. One thread a process: the workers of pytest-xdist are as many as there are cores.
 os.environ.update(HF_HUB_OFFLINE="1", TRANSFORMERS_OFFLINE="1", OMP_NUM_THREADS="1", MKL_NUM_THREADS="1")
+# Models are loaded onto a GPU where there is one; the tests mean the same on every machine.
+os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 MakeModel = Callable[..., "LatentDiffusion"]
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
@@ -80,6 +83,14 @@ def loopback(no_network: NetworkGuard) -> Iterator[None]:
     no_network.loopback = True
     yield
     no_network.loopback = False
+
+
+@pytest.fixture(autouse=True)
+def ctrl_c() -> Iterator[None]:
+    """A command that was interrupted is deaf to it until its process ends; this one goes on."""
+    before = signal.getsignal(signal.SIGINT)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="session")

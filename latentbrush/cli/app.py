@@ -14,16 +14,14 @@ from latentbrush.cli.data import data_app
 from latentbrush.cli.diffuse import diffuse
 from latentbrush.cli.evaluate import evaluate_app
 from latentbrush.cli.info import info
+from latentbrush.cli.interrupts import INTERRUPTED
 from latentbrush.cli.paint import img2img, txt2img
 from latentbrush.cli.reproduce import reproduce
 from latentbrush.cli.tokens import tokens
 from latentbrush.cli.train import train
-from latentbrush.errors import UserError, one_line
+from latentbrush.errors import UserError, one_line, printable
 
-__all__ = ["app", "main"]
-
-INTERRUPTED = 130
-"""128 + SIGINT, as shells report it."""
+__all__ = ["app", "run"]
 
 app = typer.Typer(
     name="latentbrush",
@@ -43,29 +41,31 @@ app.add_typer(evaluate_app, name="evaluate")
 app.add_typer(data_app, name="data")
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Run a command and exit; every error a user can cause is one line on standard error."""
-    arguments = sys.argv[1:] if arguments is None else list(arguments)
+def run(arguments: Sequence[str]) -> int:
+    """Run a command and say on standard error, in one line, what the user can mend; returns the exit code.
+
+    KeyboardInterrupt as it comes.
+    """
     for output in (sys.stdout, sys.stderr):
         if isinstance(output, io.TextIOWrapper):  # a prompt's letters must not fail where a terminal lacks them
             output.reconfigure(errors="backslashreplace")
     try:
-        code = app(args=arguments or ["--help"], standalone_mode=False)
+        code = app(args=list(arguments) or ["--help"], standalone_mode=False)
     except TyperException as error:
-        _fail(error.format_message())
+        return _refused(error.format_message())
     except ValidationError as error:
-        _fail(one_line(error))
+        return _refused(one_line(error))
     except UserError as error:
-        _fail(str(error))
+        return _refused(str(error))
     except OSError as error:  # what no room foresaw: a full disk, a vanished mount
-        _fail(f"{error.filename or 'a file'} could not be read or written: {error.strerror or error}")
-    except (KeyboardInterrupt, typer.Abort):
+        return _refused(f"{error.filename or 'a file'} could not be read or written: {error.strerror or error}")
+    except typer.Abort:
         code = INTERRUPTED
-    if code == INTERRUPTED:  # typer itself turns a command's KeyboardInterrupt into this code, without a word
-        print("latentbrush: interrupted", file=sys.stderr)
-    sys.exit(code if isinstance(code, int) else 0)
+    if code == INTERRUPTED:  # typer turns a command's KeyboardInterrupt into this code, without a word
+        raise KeyboardInterrupt
+    return code if isinstance(code, int) else 0
 
 
-def _fail(message: str) -> None:
-    print(f"latentbrush: error: {' '.join(message.split())}", file=sys.stderr)
-    sys.exit(2)
+def _refused(message: str) -> int:
+    print(f"latentbrush: error: {printable(message)}", file=sys.stderr)
+    return 2

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from latentbrush.cli.options import filename
 from latentbrush.cli.progress import count_bar
 
 __all__ = ["data_app"]
@@ -20,7 +21,7 @@ def _data() -> None:
 
 
 @data_app.command()
-def emoji(directory: Annotated[Path, typer.Argument(help="A new folder.")]) -> None:
+def emoji(directory: Annotated[Path, typer.Argument(parser=filename, help="A new folder.")]) -> None:
     """Draw the emoji world into DIRECTORY: 128-pixel PNGs with captions in English and Korean."""
     from latentbrush.data.emoji import build_emoji_world
 

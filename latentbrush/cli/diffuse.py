@@ -8,36 +8,39 @@ from typing import Annotated
 
 import typer
 
-from latentbrush.cli.options import whole
+from latentbrush.cli.options import filename, whole
+from latentbrush.cli.photo import photo_in
 from latentbrush.cli.tables import print_table
-from latentbrush.errors import UserError
+from latentbrush.errors import UserError, short
 from latentbrush.request import ImageRequest, ModelRequest, Sampling
 
 __all__ = ["diffuse"]
 
 
 def diffuse(
-    image: Annotated[Path, typer.Argument(help="A picture; cut to cover the model's own size.")],
+    image: Annotated[Path, typer.Argument(parser=filename, help="A picture; cut to cover the model's own size.")],
     model: Annotated[str, typer.Option(help="A shipped model's name, or a diffusers folder.")] = "emoji",
     prompt: Annotated[str, typer.Option(help="What the network is told of the picture.")] = "",
     seed: Annotated[int, typer.Option(parser=whole, help="Of the noise.")] = 0,
     levels: Annotated[int, typer.Option(parser=whole, help="Columns, from the clearest level to pure noise.")] = 8,
-    out: Annotated[Path | None, typer.Option(help="A PNG file; out/IMAGE-diffused.png by default.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(parser=filename, help="A PNG file; out/IMAGE-diffused.png by default.")
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing sheet.")] = False,
 ) -> None:
     """Put noise on IMAGE, level by level, and show what the network makes of it."""
     # Its values are bound to the same rules as those of a request to paint.
     request = ImageRequest(prompt=prompt, model=ModelRequest(name=model), sampling=Sampling(seed=seed))
     path = _sheet_path(image, out)
-    from latentbrush.formats import check_writable, cover, load_model, load_photo
+    from latentbrush.formats import check_writable, cover, load_model
     from latentbrush.viewing import forward_process, forward_sheet, save_sheet
 
-    photo = load_photo(image)
+    photo = photo_in(image)
     check_writable([path], overwrite=overwrite)
     loaded = load_model(request.model.name)
     defaults = loaded.defaults
     if left_out := loaded.text.cut(prompt):
-        print(f"latentbrush: the prompt is too long; left out: {left_out!r}", file=sys.stderr)
+        print(f"latentbrush: the prompt is too long; left out: {short(left_out)}", file=sys.stderr)
     picture = cover(photo.image, defaults.width, defaults.height)
     process = forward_process(loaded, picture, prompt=prompt, seed=seed, levels=levels)
     save_sheet(forward_sheet(loaded, process), path)

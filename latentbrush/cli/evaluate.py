@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from latentbrush.cli.options import whole
+from latentbrush.cli.options import filename, whole
 from latentbrush.cli.progress import steps_bar
 
 if TYPE_CHECKING:  # studies import torch
@@ -25,11 +25,13 @@ def _evaluate() -> None:
 
 @evaluate_app.command()
 def composition(
-    out: Annotated[Path, typer.Option(help="A new folder: composition.json, composition.png, paintings.jsonl.")],
+    out: Annotated[
+        Path, typer.Option(parser=filename, help="A new folder: composition.json, composition.png, paintings.jsonl.")
+    ],
     model: Annotated[str, typer.Option(help="A shipped model's name, or a diffusers folder.")] = "emoji",
-    data: Annotated[Path, typer.Option(help="The emoji world, as `latentbrush data emoji` draws it.")] = Path(
-        "data/emoji"
-    ),
+    data: Annotated[
+        Path, typer.Option(parser=filename, help="The emoji world, as `latentbrush data emoji` draws it.")
+    ] = Path("data/emoji"),
     seeds: Annotated[int, typer.Option(parser=whole, help="Paintings of each caption.")] = 4,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier evaluation.")] = False,
 ) -> None:

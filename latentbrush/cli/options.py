@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import typer
 
 from latentbrush.request import Canvas
 
-__all__ = ["number", "size", "whole"]
+__all__ = ["filename", "number", "size", "whole"]
 
 
 def whole(text: str) -> int:
@@ -28,6 +29,13 @@ def number(text: str) -> float:
     if not math.isfinite(value):
         raise typer.BadParameter(f"{text!r} is not a finite number; give one such as 3 or 7.5")
     return value
+
+
+def filename(text: str | Path) -> Path:
+    """A file or folder. Without a letter it would be the current folder, which a variable left empty never meant."""
+    if not text or "\0" in str(text):  # typer hands over defaults, too, which are paths
+        raise typer.BadParameter(f"{text!r} is no path; give the name of a file or folder")
+    return Path(text)
 
 
 def size(text: str) -> Canvas:

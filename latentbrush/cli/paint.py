@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from latentbrush.cli.options import number
+from latentbrush.cli.options import filename, number
+from latentbrush.cli.photo import photo_in
 from latentbrush.cli.progress import steps_bar
 from latentbrush.cli.shared import PaintOptions, with_paint_options
 from latentbrush.cli.views import Views
+from latentbrush.errors import short
 from latentbrush.request import ImageRequest, Start
 
 if TYPE_CHECKING:  # the pipeline imports torch
@@ -31,7 +33,7 @@ def txt2img(prompt: Prompt, options: PaintOptions) -> None:
 @with_paint_options
 def img2img(
     prompt: Prompt,
-    image: Annotated[Path, typer.Option(help="The picture to start from; cut to cover the size.")],
+    image: Annotated[Path, typer.Option(parser=filename, help="The picture to start from; cut to cover the size.")],
     strength: Annotated[
         float, typer.Option(parser=number, help="From 0, the picture itself, to 1, none of it.")
     ] = Start().strength,
@@ -41,19 +43,17 @@ def img2img(
     """Paint PROMPT over a picture. Steps, guidance, sampler and size are the model's unless given."""
     # The request first: a strength out of range is told before a large file is read.
     request = options.request(prompt, Start(strength=strength))
-    from latentbrush.formats import load_photo
-
-    photo = load_photo(image)
+    photo = photo_in(image)
     request = request.model_copy(update={"start": Start(image=photo.sha256, strength=strength)})
     paint_to_files(request, options, {photo.sha256: photo.image})
 
 
 def paint_to_files(request: ImageRequest, options: PaintOptions, images: Images | None = None) -> None:
     """Serve a request into PNG files; refuses what cannot be written before any work is done."""
-    from latentbrush.formats import check_writable, load_model, output_paths, save_picture, texts_of
+    from latentbrush.formats import check_writable, output_paths, save_picture, texts_of
     from latentbrush.pipeline import plan_of, resolve, stream
 
-    model = load_model(request.model.name, sampler=request.sampling.sampler)
+    model = options.load(request)
     request = resolve(model, request)
     plan = plan_of(model, request)
     paths = output_paths(options.out, request)
@@ -61,7 +61,7 @@ def paint_to_files(request: ImageRequest, options: PaintOptions, images: Images 
     check_writable([*paths, *views.paths], overwrite=options.overwrite)
     for name, prompt in (("prompt", request.prompt), ("negative prompt", request.guidance.negative)):
         if left_out := model.text.cut(prompt):
-            print(f"latentbrush: the {name} is too long; left out: {left_out!r}", file=sys.stderr)
+            print(f"latentbrush: the {name} is too long; left out: {short(left_out)}", file=sys.stderr)
     batches = -(-request.sampling.count // request.sampling.batch_size)
     with steps_bar(plan.calls * batches) as on_step:
         for picture, path in zip(stream(model, request, views.watching(on_step), images), paths, strict=True):

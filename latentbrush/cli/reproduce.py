@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from latentbrush.cli.options import filename
+from latentbrush.cli.photo import photo_in
 from latentbrush.cli.progress import steps_bar
 from latentbrush.errors import UserError, short
 from latentbrush.request import Batch, ImageRequest, ModelRequest
@@ -37,12 +39,14 @@ class Task:
 
 
 def reproduce(
-    file: Annotated[Path, typer.Argument(help="A PNG painted here, or by a web UI that writes its parameters.")],
+    file: Annotated[
+        Path, typer.Argument(parser=filename, help="A PNG painted here, or by a web UI that writes its parameters.")
+    ],
     out: Annotated[
-        Path | None, typer.Option(help="A PNG file or a folder; out/NAME-reproduced.png by default.")
+        Path | None, typer.Option(parser=filename, help="A PNG file or a folder; out/NAME-reproduced.png by default.")
     ] = None,
     model: Annotated[str | None, typer.Option(help="Instead of the model that FILE names.")] = None,
-    image: Annotated[Path | None, typer.Option(help="The picture that FILE was painted over.")] = None,
+    image: Annotated[Path | None, typer.Option(parser=filename, help="The picture that FILE was painted over.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing picture.")] = False,
 ) -> None:
     """Paint the picture in FILE again, from its own metadata.
@@ -50,11 +54,11 @@ def reproduce(
     Says whether all pixels are the same, and what differs: weights, versions, machine. Of other programs'
     pictures it says what cannot be done as they tell.
     """
-    from latentbrush.formats import PictureRecord, check_writable, load_photo, output_path, save_picture, texts_of
+    from latentbrush.formats import PictureRecord, check_writable, output_path, save_picture, texts_of
     from latentbrush.pipeline import plan_of, stream
 
-    original, told = load_photo(file).image, _told(file)
-    start = None if image is None else load_photo(image)
+    original, told = photo_in(file).image, _told(file)
+    start = None if image is None else photo_in(image)
     path = output_path(out, f"{file.stem[:50]}-reproduced")
     check_writable([path], overwrite=overwrite)
     task = _again(told, file, model, start) if isinstance(told, PictureRecord) else _alike(told, model, start)

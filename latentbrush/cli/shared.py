@@ -7,12 +7,15 @@ from collections.abc import Callable
 from dataclasses import MISSING, dataclass, fields
 from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
-from latentbrush.cli.options import number, size, whole
+from latentbrush.cli.options import filename, number, size, whole
 from latentbrush.request import Canvas, GuidanceRequest, ImageRequest, ModelRequest, Sampling, Start
+
+if TYPE_CHECKING:  # it imports torch
+    from latentbrush.model import LatentDiffusion
 
 __all__ = ["PaintOptions", "with_paint_options"]
 
@@ -29,7 +32,13 @@ class PaintOptions:
     seed: Annotated[int | None, typer.Option(parser=whole, help="Random, and printed, by default.")] = None
     count: Annotated[int, typer.Option(parser=whole, help="Pictures; picture i starts from seed + i.")] = 1
     canvas: Annotated[Canvas | None, typer.Option("--size", parser=size, metavar="WxH", help="In pixels.")] = None
-    out: Annotated[Path | None, typer.Option(help="A PNG file or a folder; out/ by default.")] = None
+    batch_size: Annotated[int, typer.Option(parser=whole, help="Pictures painted at once.")] = Sampling().batch_size
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps, ...: where to compute.")] = "auto"
+    dtype: Annotated[str, typer.Option(help="auto, float32, float16 or bfloat16: how precisely.")] = "auto"
+    low_memory: Annotated[bool, typer.Option("--low-memory", help="Keep on the device only the network at work.")] = (
+        False
+    )
+    out: Annotated[Path | None, typer.Option(parser=filename, help="A PNG file or a folder; out/ by default.")] = None
     strip: Annotated[bool, typer.Option("--strip", help="Beside each picture, one that shows its way from noise.")] = (
         False
     )
@@ -43,11 +52,31 @@ class PaintOptions:
         """pydantic's ValidationError for values that no request can have."""
         return ImageRequest(
             prompt=prompt,
-            model=ModelRequest(name=self.model),
+            model=ModelRequest.model_validate(
+                {"name": self.model, "dtype": None if self.dtype == "auto" else self.dtype}
+            ),
             canvas=self.canvas or Canvas(),
-            sampling=Sampling(sampler=self.sampler, steps=self.steps, seed=self.seed, count=self.count),
+            sampling=Sampling(
+                sampler=self.sampler,
+                steps=self.steps,
+                seed=self.seed,
+                count=self.count,
+                batch_size=self.batch_size,
+            ),
             guidance=GuidanceRequest(weight=self.guidance, negative=self.negative),
             start=start or Start(),
+        )
+
+    def load(self, request: ImageRequest) -> LatentDiffusion:
+        """The request's model, where and as the options say."""
+        from latentbrush.formats import load_model
+
+        return load_model(
+            request.model.name,
+            sampler=request.sampling.sampler,
+            device=self.device,
+            dtype=self.dtype,
+            low_memory=self.low_memory,
         )
 
 

@@ -11,19 +11,20 @@ from typing import Any
 from tokenizers import AddedToken
 
 from latentbrush.errors import UserError
+from latentbrush.files import read_json, small_text, write_json
 
 __all__ = [
     "SpecialTokens",
     "TokenizerFiles",
     "parse_merges",
-    "read_json",
     "read_tokenizer",
-    "write_json",
     "write_tokenizer",
 ]
 
 # transformers writes 1e30 where a tokeniser knows no limit.
 NO_LIMIT = 10**20
+MAX_NUMBER = 2**20
+"""Of a token; the largest published vocabularies have a quarter of it."""
 FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
 
 
@@ -51,28 +52,13 @@ class TokenizerFiles:
     max_length: int | None = None
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file. UserError that names the file if it is missing, broken or no object."""
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing; is {path.parent} a complete model folder?") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path} cannot be read as JSON ({error}); copy or download it again") from None
-    if not isinstance(content, dict):
-        raise UserError(f"{path} holds a JSON {type(content).__name__}, needed is an object; copy it again")
-    return content
-
-
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
 def parse_merges(entries: Iterable[str | Sequence[str]]) -> list[tuple[str, str]]:
     """Merges as tokenizers writes them, pairs or (before 0.20) 'left right'. ValueError for others."""
     merges = []
     for entry in entries:
         left, right = entry.split(" ") if isinstance(entry, str) else entry
+        if not (isinstance(left, str) and isinstance(right, str)):
+            raise TypeError(f"a merge of {left!r} and {right!r}, which are no tokens")
         merges.append((left, right))
     return merges
 
@@ -84,7 +70,7 @@ def read_tokenizer(directory: Path) -> TokenizerFiles:
     if together.is_file():
         content = read_json(together)
         vocab, merges = _vocabulary(together, content.get("model"))
-        in_file = _added_tokens(together, {entry["id"]: entry for entry in content.get("added_tokens") or []})
+        in_file = _added_tokens(together, content.get("added_tokens") or [])
     elif (directory / "vocab.json").is_file():
         vocab, merges = _vocabulary(
             directory / "vocab.json",
@@ -100,7 +86,7 @@ def read_tokenizer(directory: Path) -> TokenizerFiles:
 
 def _merges_lines(path: Path) -> list[str]:
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")
+        lines = small_text(path).split("\n")
     except (OSError, ValueError) as error:
         raise UserError(f"{path} cannot be read ({error}); vocab.json needs its merges.txt beside it") from None
     return [line.rstrip("\r") for line in lines if line.strip() and not line.startswith("#version")]
@@ -116,8 +102,8 @@ def _vocabulary(path: Path, model: Any) -> tuple[dict[str, int], list[tuple[str,
             f"{path} ends words with {model['end_of_word_suffix']!r}; CLIP's tokeniser ends them with '</w>'"
         )
     vocab = model.get("vocab")
-    if not isinstance(vocab, dict) or not all(isinstance(i, int) and i >= 0 for i in vocab.values()):
-        raise UserError(f"{path} has no vocabulary of tokens and their numbers; copy it again")
+    if not isinstance(vocab, dict) or not all(_is_number(i) for i in vocab.values()):
+        raise UserError(f"{path} has no vocabulary of tokens and their numbers, 0 to {MAX_NUMBER}; copy it again")
     if len(set(vocab.values())) != len(vocab):
         raise UserError(f"{path} gives one number to two tokens; copy it again")
     try:
@@ -135,14 +121,22 @@ def _flags(entry: Mapping[str, Any]) -> dict[str, bool]:
     return {flag: bool(entry[flag]) for flag in FLAGS if flag in entry}
 
 
-def _added_tokens(path: Path, entries: Mapping[Any, Any]) -> dict[int, AddedToken]:
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_NUMBER
+
+
+def _added_tokens(path: Path, entries: Any) -> dict[int, AddedToken]:
+    """From a list of descriptions with their "id", or an object of numbers and descriptions."""
+    added = {}
     try:
-        return {
-            int(i): AddedToken(entry["content"], **{flag: bool(entry[flag]) for flag in FLAGS if flag in entry})
-            for i, entry in entries.items()
-        }
-    except (KeyError, TypeError, ValueError):
+        for i, entry in [(e["id"], e) for e in entries] if isinstance(entries, list) else entries.items():
+            number, content = int(i) if isinstance(i, str) else i, entry["content"]
+            if not _is_number(number) or not isinstance(content, str) or not content:
+                raise ValueError("no number, or no token")
+            added[number] = AddedToken(content, **_flags(entry))
+    except (AttributeError, KeyError, TypeError, ValueError):
         raise UserError(f"{path} describes its added tokens in no known way; copy it again") from None
+    return added
 
 
 def _with_configuration(
@@ -174,12 +168,16 @@ def _with_configuration(
 
 
 def _legacy_added(directory: Path, config: Mapping[str, Any]) -> dict[int, AddedToken]:
-    special = {_content(config.get(f"{name}_token")) for name in ("bos", "eos", "pad", "unk")}
-    entries = {
-        i: {"content": token, "special": token in special, "normalized": token not in special}
-        for token, i in (config.get("added_tokens") or {}).items()
-    }
-    return _added_tokens(directory / "added_tokens.json", entries)
+    path = directory / "added_tokens.json"
+    special = [_content(config.get(f"{name}_token")) for name in ("bos", "eos", "pad", "unk")]
+    numbers = config.get("added_tokens") or {}
+    if not isinstance(numbers, dict):
+        raise UserError(f"{path} holds {numbers!r}, needed are tokens and their numbers; copy it again")
+    entries = [
+        {"id": i, "content": token, "special": token in special, "normalized": token not in special}
+        for token, i in numbers.items()
+    ]
+    return _added_tokens(path, entries)
 
 
 def _content(value: Any) -> Any:
@@ -195,7 +193,7 @@ def _special_tokens(path: Path, config: Mapping[str, Any]) -> tuple[SpecialToken
         if value is None:
             continue
         content = _content(value)
-        if not isinstance(content, str):
+        if not isinstance(content, str) or not content:
             raise UserError(f"{path}: {name}_token is {value!r}, needed is a token of the vocabulary")
         names[name] = content
         if isinstance(value, dict):

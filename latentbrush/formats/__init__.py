@@ -28,6 +28,7 @@ from latentbrush.formats.record import PictureRecord, differences, parse_record,
 from latentbrush.formats.replace import replaced_folder
 from latentbrush.formats.shipped import resolve_model, shipped_models
 from latentbrush.formats.summary import ModelSummary, PartSummary, summarise
+from latentbrush.formats.weights import TooLargeError
 
 __all__ = [
     "COMFYUI_KEY",
@@ -41,6 +42,7 @@ __all__ = [
     "Photo",
     "PictureRecord",
     "PixelScale",
+    "TooLargeError",
     "as_rgb",
     "check_writable",
     "cover",

@@ -13,12 +13,13 @@ import torch
 from torch import Tensor
 
 from latentbrush.conditioning import Tokenizer
-from latentbrush.conditioning.tokenizer_files import read_json, write_json
 from latentbrush.errors import UserError
+from latentbrush.files import read_json, write_json
 from latentbrush.formats.clip_configs import read_clip_config, write_clip_config
 from latentbrush.formats.empty import without_memory
 from latentbrush.formats.fields import Fields
 from latentbrush.formats.keys import CLIP
+from latentbrush.formats.links import refuse_links_out
 from latentbrush.formats.replace import replaced_folder
 from latentbrush.formats.weights import load_weights, save_weights
 from latentbrush.nn import CLIPModel
@@ -62,6 +63,7 @@ def load_clip(directory: str | Path, *, dtype: torch.dtype = torch.float32) -> C
     or does not fit, the tokeniser aside, without which a folder is still whole.
     """
     path = Path(directory)
+    refuse_links_out(path)
     config = read_clip_config(_fields(path / "config.json"))
     with without_memory():
         network = CLIPModel(config)
@@ -129,12 +131,12 @@ def _read_pixels(path: Path) -> PixelScale:
 
 
 def _triple(fields: Fields, key: str, default: Triple) -> Triple:
-    value = fields.raw(key, list(default))
-    if not (isinstance(value, list) and len(value) == 3 and all(isinstance(v, int | float) for v in value)):
-        raise fields.wrong(key, value, "three numbers")
+    value = fields.numbers(key, default)
+    if len(value) != 3:
+        raise fields.wrong(key, list(value), "three numbers")
     if key == "image_std" and not all(v > 0 for v in value):
-        raise fields.wrong(key, value, "three numbers above 0")
-    return float(value[0]), float(value[1]), float(value[2])
+        raise fields.wrong(key, list(value), "three numbers above 0")
+    return value[0], value[1], value[2]
 
 
 def _pixel_config(pixels: PixelScale, side: int) -> dict[str, Any]:

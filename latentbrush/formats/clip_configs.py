@@ -38,7 +38,7 @@ def read_vision_config(fields: Fields) -> CLIPVisionConfig:
     fields.harmless("bos_token_id", "eos_token_id", "pad_token_id")
     values: dict[str, Any] = {
         "width": fields.whole("hidden_size", 768),
-        "layers": fields.whole("num_hidden_layers", 12),
+        "layers": fields.layers("num_hidden_layers", 12),
         "heads": fields.whole("num_attention_heads", 12),
         "mlp_width": fields.whole("intermediate_size", 3072),
         "image_size": fields.same("image_size", 224),

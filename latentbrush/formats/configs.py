@@ -29,6 +29,8 @@ DIFFUSERS_VERSION = "0.32.0"
 DOWN, DOWN_ATTENTION = "DownBlock2D", "CrossAttnDownBlock2D"
 UP, UP_ATTENTION = "UpBlock2D", "CrossAttnUpBlock2D"
 MIDDLE = "UNetMidBlock2DCrossAttn"
+MOST_BLOCKS = 1000
+"""Transformer blocks on the way down; Stable Diffusion XL has 24."""
 UNET_WITHOUT = (
     *("reverse_transformer_layers_per_block", "encoder_hid_dim", "encoder_hid_dim_type"),
     *("num_attention_heads", "class_embed_type", "addition_embed_type", "addition_time_embed_dim"),
@@ -66,16 +68,22 @@ def read_unet_config(fields: Fields) -> UNetConfig:
     # Attention in float32 is about precision: the fused kernels used here accumulate so in any type.
     fields.harmless("upcast_attention", "addition_embed_type_num_heads")
     attention = _attention(fields, levels)
+    layers, depth = fields.layers("layers_per_block", 2), fields.per_level("transformer_layers_per_block", levels, 1)
+    if layers * sum(depth) > MOST_BLOCKS:
+        raise UserError(
+            f"{fields.path}: layers_per_block {layers} times transformer_layers_per_block {list(depth)} make more than "
+            f"the {MOST_BLOCKS} blocks that are read; correct it in that file"
+        )
     values: dict[str, Any] = {
         "sample_size": fields.same("sample_size") if fields.has("sample_size") else 64,
         "in_channels": fields.whole("in_channels", 4),
         "out_channels": fields.whole("out_channels", 4),
         "channels": channels,
-        "layers_per_block": fields.same("layers_per_block", 2),
+        "layers_per_block": layers,
         "attention": attention,
         # The field has a wrong name: it is the number of heads.
         "heads": fields.per_level("attention_head_dim", levels, 8),
-        "depth": fields.per_level("transformer_layers_per_block", levels, 1),
+        "depth": depth,
         "context_width": fields.same("cross_attention_dim", 1280),
         "linear_projection": fields.flag("use_linear_projection", False),
         "groups": fields.whole("norm_num_groups", 32),
@@ -170,7 +178,7 @@ def read_autoencoder_config(fields: Fields) -> AutoencoderConfig:
     values: dict[str, Any] = {
         "channels": channels,
         "latent_channels": fields.whole("latent_channels", 4),
-        "layers_per_block": fields.whole("layers_per_block", 1),
+        "layers_per_block": fields.layers("layers_per_block", 1),
         "mid_attention": fields.flag("mid_block_add_attention", True),
         "groups": fields.whole("norm_num_groups", 32),
         "in_channels": in_channels,
@@ -221,7 +229,7 @@ def read_text_config(fields: Fields) -> CLIPTextConfig:
     values: dict[str, Any] = {
         "vocab_size": fields.whole("vocab_size", 49408),
         "width": fields.whole("hidden_size", 512),
-        "layers": fields.whole("num_hidden_layers", 12),
+        "layers": fields.layers("num_hidden_layers", 12),
         "heads": fields.whole("num_attention_heads", 8),
         "mlp_width": fields.whole("intermediate_size", 2048),
         "max_positions": fields.whole("max_position_embeddings", 77),

@@ -11,6 +11,11 @@ from latentbrush.errors import UserError
 
 __all__ = ["Fields"]
 
+MOST = 2**20
+"""No real network is wider, no vocabulary larger; a damaged file could ask for more than numbers can count."""
+MOST_LAYERS, MOST_LEVELS = 100, 16
+"""Networks are built before their weights are looked at."""
+
 
 class Fields:
     """The fields of one configuration file, each to be accounted for once.
@@ -34,17 +39,24 @@ class Fields:
         self._known.add(key)
         return self._content.get(key, default)
 
-    def whole(self, key: str, default: int | None = None) -> int:
+    def whole(self, key: str, default: int | None = None, most: int = MOST) -> int:
         value = self._stated(key, default)
         if isinstance(value, float) and value.is_integer():
             value = int(value)
-        if isinstance(value, bool) or not isinstance(value, int):
+        if not _is_whole(value):
             raise self.wrong(key, value, "a whole number")
-        return value
+        self._bounded(key, [value], most)
+        return int(value)
+
+    def layers(self, key: str, default: int) -> int:
+        """How many of something are built; a list must hold one number throughout."""
+        number = self.same(key, default)
+        self._bounded(key, [number], MOST_LAYERS)
+        return number
 
     def number(self, key: str, default: float | None = None) -> float:
         value = self._stated(key, default)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        if isinstance(value, bool) or not isinstance(value, int | float) or not _is_finite(value):
             raise self.wrong(key, value, "a finite number")
         return float(value)
 
@@ -64,9 +76,20 @@ class Fields:
         """A list of whole numbers; a single one counts as a list of it alone."""
         value = self._stated(key, default)
         entries = list(value) if isinstance(value, list | tuple) else [value]
-        if not entries or not all(isinstance(e, int) and not isinstance(e, bool) for e in entries):
+        if not entries or not all(_is_whole(entry) for entry in entries):
             raise self.wrong(key, value, "whole numbers")
+        self._bounded(key, entries, MOST)
+        if len(entries) > MOST_LEVELS:
+            raise self.wrong(key, value, f"at most {MOST_LEVELS} numbers")
         return tuple(entries)
+
+    def numbers(self, key: str, default: Iterable[float] | None = None) -> tuple[float, ...]:
+        """A list of finite numbers."""
+        value = self._stated(key, None if default is None else list(default))
+        numeric = isinstance(value, list) and all(isinstance(v, int | float) and _is_finite(v) for v in value)
+        if not numeric:
+            raise self.wrong(key, value, "a list of numbers")
+        return tuple(float(v) for v in value)
 
     def per_level(self, key: str, levels: int, default: int) -> tuple[int, ...]:
         """A whole number for each level, or one for all."""
@@ -127,9 +150,27 @@ class Fields:
     def wrong(self, key: str, value: Any, needed: str) -> UserError:
         return UserError(f"{self.path}: {key} is {value!r}, needed is {needed}; correct it in that file")
 
+    def _bounded(self, key: str, entries: Iterable[int], most: int) -> None:
+        if not all(abs(entry) <= most for entry in entries):
+            raise UserError(
+                f"{self.path}: {key} is {self.raw(key)!r}, but at most {most} is read; correct it in that file"
+            )
+
     def _stated(self, key: str, default: Any) -> Any:
         """The value; the default if the file has no such field. null is a value, and here a wrong one."""
         value = self.raw(key, default)
         if key not in self._content and default is None:
             raise UserError(f"{self.path}: {key} is missing; copy the file again")
         return value
+
+
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_finite(value: float) -> bool:
+    """Whole numbers, too, can be too large for a float."""
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False

@@ -13,16 +13,25 @@ import torch
 from torch import nn
 
 from latentbrush.conditioning import TextConditioner, Tokenizer
-from latentbrush.conditioning.tokenizer_files import read_json, write_json
+from latentbrush.devices import choose_device, choose_dtype, enough_memory
 from latentbrush.errors import UserError
+from latentbrush.files import read_json, write_json
 from latentbrush.formats import configs
 from latentbrush.formats.empty import without_memory
 from latentbrush.formats.fields import Fields
 from latentbrush.formats.keys import AUTOENCODER, CLIP_TEXT, UNET, Names
+from latentbrush.formats.links import refuse_links_out
 from latentbrush.formats.replace import replaced_folder
 from latentbrush.formats.scheduler import Scheduler, read_scheduler, write_scheduler
 from latentbrush.formats.shipped import resolve_model
-from latentbrush.formats.weights import Entry, check_weights, find_weights, load_weights, save_weights
+from latentbrush.formats.weights import (
+    Entry,
+    check_weights,
+    find_weights,
+    load_weights,
+    save_weights,
+    stored_dtype,
+)
 from latentbrush.model import LatentDiffusion, ModelDefaults
 from latentbrush.nn import AutoencoderKL, CLIPTextModel, UNet
 from latentbrush.origin import Origin
@@ -56,26 +65,38 @@ def load_model(
     model: str | Path,
     *,
     sampler: str | None = None,
-    dtype: torch.dtype = torch.float32,
-    device: torch.device | str = "cpu",
+    dtype: torch.dtype | str = "auto",
+    device: torch.device | str = "auto",
+    low_memory: bool = False,
 ) -> LatentDiffusion:
     """Read a text-to-image model of the Stable Diffusion 1 and 2 family, ready to paint (eval mode).
 
     `model`: a folder, or the name of a shipped model. `sampler`: instead of the scheduler that the folder
-    names, of which then only schedule, prediction type and spacing are read. `dtype`: of all weights,
-    whatever they are stored as. UserError for whatever is missing, broken, unknown or does not fit.
+    names, of which then only schedule, prediction type and spacing are read.
+    `device`: cpu, cuda, cuda:1, mps, ...; auto is an accelerator where there is one. `dtype`: of all weights,
+    whatever they are stored as: float32, float16 or bfloat16; auto is float32 on a CPU, elsewhere half
+    precision for weights that are stored so. `low_memory`: parts are on the device only while they work.
+    UserError for whatever is missing, broken, unknown or does not fit.
     """
-    return _assemble(resolve_model(model), sampler, dtype).to(device)
+    place = choose_device(device)
+    directory = _resolved(model)
+    _read_index(directory)  # what the folder lacks says more than what a part of it lacks
+    kind = choose_dtype(dtype, place, stored_dtype(directory / "unet", DIFFUSERS_STEM))
+    result = _assemble(directory, sampler, kind)
+    if low_memory:
+        return result.one_part_on(place)
+    with enough_memory(f"the model {directory} on {place}", "choose low_memory, float16, or another device"):
+        return result.to(place)
 
 
 def outline_model(model: str | Path, *, sampler: str | None = None) -> LatentDiffusion:
     """As `load_model`, and as strict, but no weights are read: the networks stand on the meta device."""
-    return _assemble(resolve_model(model), sampler, None)
+    return _assemble(_resolved(model), sampler, None)
 
 
 def load_tokenizer(model: str | Path) -> Tokenizer:
     """A model's tokeniser alone. UserError for what of its files is missing, broken or foreign."""
-    directory = resolve_model(model)
+    directory = _resolved(model)
     _read_index(directory)
     config = configs.read_text_config(_fields(directory / "text_encoder" / "config.json"))
     return Tokenizer.from_folder(directory / "tokenizer", positions=config.max_positions)
@@ -94,18 +115,20 @@ def weight_entries(model: LatentDiffusion, directory: Path) -> dict[str, list[En
     }
 
 
+def _resolved(model: str | Path) -> Path:
+    """The model's folder. UserError where links lead out of it."""
+    directory = resolve_model(model)
+    refuse_links_out(directory, (INDEX, OURS, *PARTS, "scheduler"))
+    return directory
+
+
 def _assemble(directory: Path, sampler: str | None, dtype: torch.dtype | None) -> LatentDiffusion:
     """All parts of a folder together; `dtype`: None to leave the weights in their files."""
     scheduler_class = _read_index(directory)
     scheduler_fields = _fields(directory / "scheduler" / "scheduler_config.json")
     scheduler = read_scheduler(scheduler_fields, scheduler_class, sampler)
-    encoder = _read(
-        directory / "text_encoder",
-        (configs.read_text_config, CLIPTextModel),
-        TRANSFORMERS_STEM,
-        CLIP_TEXT,
-        dtype,
-    )
+    text_readers = (configs.read_text_config, CLIPTextModel)
+    encoder = _read(directory / "text_encoder", text_readers, TRANSFORMERS_STEM, CLIP_TEXT, dtype)
     positions = encoder.config.max_positions
     tokenizer = Tokenizer.from_folder(directory / "tokenizer", positions=positions)
     options, defaults = _read_ours(directory)
@@ -156,6 +179,7 @@ def load_autoencoder(directory: str | Path, *, dtype: torch.dtype = torch.float3
     path = resolve_model(directory)
     if (path / INDEX).is_file():
         path = path / "vae"
+    refuse_links_out(path)
     return _read_autoencoder(path, dtype)
 
 

@@ -55,7 +55,10 @@ def read_photo(file: BufferedReader | BytesIO, name: str) -> Photo:
     sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     file.seek(0)
     try:
-        return Photo(sha256, as_rgb(_open_one(file)))
+        # Pillow warns of its two limits, for which ours stands, and of what it can do without, such as broken EXIF.
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return Photo(sha256, as_rgb(_open_one(file)))
     except UserError as error:
         raise UserError(f"the picture {name}: {error}") from None
     except Exception as error:  # on damaged files Pillow's readers raise whatever their parsing meets
@@ -71,10 +74,7 @@ def _open_one(file: BufferedReader | BytesIO) -> Image.Image:
     """The file's one picture, its header read, its pixels not yet."""
     Image.init()
     try:
-        # Our limit, checked below, stands for Pillow's two, which lie on either side of it.
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            image = Image.open(file, formats=[name for name in FORMATS if name in Image.OPEN])
+        image = Image.open(file, formats=[name for name in FORMATS if name in Image.OPEN])
         size = f"{image.width}x{image.height}"
         too_large = image.width * image.height > MAX_PIXELS
     except Image.DecompressionBombError:

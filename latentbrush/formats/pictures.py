@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 from latentbrush.errors import UserError
-from latentbrush.files import whole_file
+from latentbrush.files import new_folders, whole_file
 from latentbrush.formats.parameters import PARAMETERS_KEY, parameters_of, write_parameters
 from latentbrush.formats.record import PictureRecord, parse_record
 from latentbrush.model import LatentDiffusion
@@ -75,17 +74,12 @@ def check_writable(paths: Sequence[Path], *, overwrite: bool) -> None:
 
 def _check_folder(folder: Path) -> None:
     """Make the folder if it is absent, and take it away again: what fails later must leave nothing."""
-    absent = [parent for parent in (folder, *folder.parents) if not parent.exists()]
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if not os.access(folder, os.W_OK):
-            raise UserError(f"cannot write into {folder} (permission denied); name another --out")
+        with new_folders(folder, keep=False):
+            if not os.access(folder, os.W_OK):
+                raise UserError(f"cannot write into {folder} (permission denied, or read-only); name another --out")
     except OSError as error:
         raise UserError(f"cannot make the folder {folder} ({error.strerror}); name another --out") from None
-    finally:
-        for made in absent:
-            with suppress(OSError):  # it could not be made, or is no longer empty
-                made.rmdir()
 
 
 def save_picture(image: Image.Image, path: Path, texts: Mapping[str, str] | None = None) -> None:
@@ -94,12 +88,11 @@ def save_picture(image: Image.Image, path: Path, texts: Mapping[str, str] | None
     for key, text in (texts or {}).items():
         info.add_text(key, text)  # as tEXt where Latin-1 has all its letters, else as iTXt
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
+        with new_folders(path.parent), whole_file(path) as beside:
+            # A start picture returned as it is would bring its own colour profile and EXIF along.
+            image.save(beside, format="PNG", pnginfo=info, icc_profile=None, exif=None)
+    except OSError as error:  # whole_file has words of its own
         raise UserError(f"cannot make the folder {path.parent} ({error.strerror}); name another --out") from None
-    with whole_file(path) as beside:
-        # A start picture returned as it is would bring its own colour profile and EXIF along.
-        image.save(beside, format="PNG", pnginfo=info, icc_profile=None, exif=None)
 
 
 def texts_of(model: LatentDiffusion, record: PictureRecord) -> dict[str, str]:

@@ -182,12 +182,8 @@ def _options(fields: Fields, own: tuple[str, ...]) -> dict[str, Any]:
 
 def _schedule(fields: Fields, beta_range: tuple[float, float], *, zero_snr: bool) -> Schedule:
     """`beta_range`: the class's own default; `zero_snr`: does it know the rescaling?"""
-    betas = fields.raw("trained_betas")
-    if betas is not None:
-        numeric = isinstance(betas, list) and all(isinstance(b, int | float) for b in betas)
-        if not numeric:
-            raise fields.wrong("trained_betas", betas, "a list of numbers")
-        betas = tuple(float(beta) for beta in betas)
+    fields.harmless("trained_betas")
+    betas = fields.numbers("trained_betas") if fields.has("trained_betas") else None
     return Schedule(
         beta_schedule=cast(Any, fields.name("beta_schedule", "linear")),
         beta_start=fields.number("beta_start", beta_range[0]),

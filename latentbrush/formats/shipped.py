@@ -24,11 +24,13 @@ def resolve_model(model: str | Path) -> Path:
     with the names there are, for what is neither.
     """
     shipped = shipped_models()
+    names = ", ".join(shipped) or "none in this installation"
+    if not str(model):  # Path("") would be the current folder
+        raise UserError(f"model '' has no letters; give a diffusers folder or a shipped model ({names})")
     if str(model) in shipped and not isinstance(model, Path):
         return shipped[model]
     path = Path(os.path.expanduser(model))  # Path's own raises for a ~name without a home
     if not path.is_dir():
-        names = ", ".join(shipped) or "none in this installation"
         what = "is a file, not a folder" if path.is_file() else "does not exist"
         raise UserError(f"model {str(model)!r} {what}; give a diffusers folder or a shipped model ({names})")
     return path

@@ -11,15 +11,24 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from latentbrush.conditioning.tokenizer_files import read_json
+from latentbrush.devices import precision
 from latentbrush.errors import UserError
-from latentbrush.files import whole_file
+from latentbrush.files import read_json, whole_file
 from latentbrush.formats.keys import Names
 
-__all__ = ["Entry", "check_weights", "find_weights", "load_weights", "save_weights"]
+__all__ = ["Entry", "TooLargeError", "check_weights", "find_weights", "load_weights", "save_weights", "stored_dtype"]
 
 FLOATS = ("F16", "BF16", "F32", "F64")
+HALVES = {"F16": torch.float16, "BF16": torch.bfloat16}
 SHOWN = 3
+
+
+class TooLargeError(UserError):
+    """A weight that half precision cannot hold, and float32 can; `what` says which."""
+
+    def __init__(self, key: str, dtype: torch.dtype, path: Path) -> None:
+        self.what = f"{key} is too large for {precision(dtype)}"
+        super().__init__(f"{self.what} and would spoil {path}; save as float32")
 
 
 @dataclass(frozen=True)
@@ -74,7 +83,7 @@ def _shards(index: Path) -> list[Path]:
     for name in sorted(set(places.values())):
         path = index.parent / name
         plain = name == Path(name).name and "\\" not in name and name not in ("", ".", "..")
-        if not plain or path.is_symlink():
+        if not plain:
             raise UserError(f"{index} names {name!r}, which leads out of its folder; copy that file into it")
         if not path.is_file():
             raise UserError(f"{path} is missing, though {index.name} names it; copy the whole folder again")
@@ -107,7 +116,7 @@ def read_header(path: Path) -> list[Entry]:
 def load_weights(network: nn.Module, directory: Path, stem: str, names: Names, dtype: torch.dtype) -> None:
     """Fill `network`, which may be on the meta device, with the weights in `directory`, as `dtype`.
 
-    UserError as `check_weights`, before any data is read.
+    UserError as `check_weights`, before any data is read; and for a number that is not finite, or not as `dtype`.
     """
     entries = check_weights(network, directory, stem, names)
     state: dict[str, Tensor] = {}
@@ -115,8 +124,29 @@ def load_weights(network: nn.Module, directory: Path, stem: str, names: Names, d
         with safe_open(path, framework="pt") as file:
             for name, entry in entries.items():
                 if entry.file == path:
-                    state[name] = file.get_tensor(entry.key).to(dtype)
+                    state[name] = _finite(entry, file.get_tensor(entry.key), dtype)
     network.load_state_dict(state, strict=True, assign=True)
+
+
+def _finite(entry: Entry, stored: Tensor, dtype: torch.dtype) -> Tensor:
+    loaded = stored.to(dtype)
+    if not all_finite(loaded):
+        if not all_finite(stored):
+            raise UserError(f"{entry.file}: {entry.key} holds numbers that are not finite; copy or download it again")
+        raise UserError(f"{entry.file}: {entry.key} holds numbers too large for {precision(dtype)}; load it as float32")
+    return loaded
+
+
+def all_finite(tensor: Tensor) -> bool:
+    """Without a mask as large as the tensor: NaN and infinities are a tensor's least or largest number."""
+    low, high = tensor.aminmax()
+    return bool(low.isfinite() & high.isfinite())
+
+
+def stored_dtype(directory: Path, stem: str) -> torch.dtype:
+    """The half precision that all tensors of a network are stored in, else float32."""
+    kinds = {entry.dtype for path in find_weights(directory, stem) for entry in read_header(path)}
+    return HALVES.get(kinds.pop(), torch.float32) if len(kinds) == 1 else torch.float32
 
 
 def check_weights(network: nn.Module, directory: Path, stem: str, names: Names) -> dict[str, Entry]:
@@ -175,15 +205,16 @@ def _one_line(error: Exception) -> str:
 def save_weights(network: nn.Module, path: Path, names: Names, dtype: torch.dtype) -> None:
     """Write all parameters as `dtype`, under a temporary name first, so that no half file ever stands.
 
-    UserError for a number that is not finite, or that `dtype` cannot hold.
+    UserError for a number that is not finite; TooLargeError for one that `dtype` cannot hold.
     """
     state = {}
     for name, tensor in network.state_dict().items():
         key = names.theirs(name)
         state[key] = tensor.detach().to(device="cpu", dtype=dtype).contiguous()
-        if not bool(state[key].isfinite().all()):
-            kind = "is not finite" if not bool(tensor.isfinite().all()) else f"is too large for {dtype}"
-            raise UserError(f"{key} {kind} and would spoil {path}; save as float32 or an earlier state")
+        if not all_finite(state[key]):
+            if not all_finite(tensor.detach()):
+                raise UserError(f"{key} is not finite and would spoil {path}; save an earlier state")
+            raise TooLargeError(key, dtype, path)
     with whole_file(path) as unfinished:
         try:
             save_file(state, unfinished, metadata={"format": "pt"})

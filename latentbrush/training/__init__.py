@@ -32,10 +32,13 @@ def run_recipe(
     *,
     resume: bool = False,
     on_step: Callable[[TrainingProgress], None] | None = None,
-) -> None:
-    """Train what the recipe says in the run folder `directory`; the finished model lies in its model/."""
+) -> str | None:
+    """Train what the recipe says in the run folder `directory`; the finished model lies in its model/.
+
+    Returns what the user is to be told of the finished model, if anything.
+    """
     run = Run(directory, recipe, resume=resume)
-    train(stage_of(recipe), recipe, run, on_step)
+    return train(stage_of(recipe), recipe, run, on_step)
 
 
 def stage_of(recipe: AnyRecipe) -> Stage:

@@ -83,7 +83,7 @@ class AutoencoderStage:
     def fingerprint(self) -> str:
         return fingerprint(self.pictures.numpy(), self.large.numpy())
 
-    def finish(self, directory: Path) -> None:
+    def finish(self, directory: Path) -> str | None:
         """Fold the latents' per-channel statistics in, and write `directory`/vae."""
         with torch.inference_mode():
             posteriors = [self.network.encode(to_signed(part)) for part in torch.split(self.pictures, 256)]
@@ -91,6 +91,7 @@ class AutoencoderStage:
         variance = torch.cat([p.logvar.exp() for p in posteriors]).mean((0, 2, 3)) + mean.var((0, 2, 3))
         self.network.fold_statistics(mean.mean((0, 2, 3)), variance.sqrt())
         save_autoencoder(self.network, directory / "vae", overwrite=True)
+        return None
 
 
 def reconstruction_loss(decoded: Tensor, x: Tensor, gradient: float) -> Tensor:

@@ -19,6 +19,7 @@ from latentbrush.evaluation import retrieval_accuracy
 from latentbrush.formats import SIGNED, CLIPParts, save_clip
 from latentbrush.nn import CLIPConfig, CLIPModel
 from latentbrush.training.draws import fingerprint, numpy_draws, torch_seed
+from latentbrush.training.finish import save_half
 from latentbrush.training.matrix import similarity_sheet
 from latentbrush.training.optimiser import decayed_groups
 from latentbrush.training.recipe import ContrastiveRecipe
@@ -120,11 +121,11 @@ class ContrastiveStage:
         vocabulary = json.dumps(self.tokenizer.vocab, sort_keys=True).encode()
         return fingerprint(self.pictures.numpy(), np.frombuffer(vocabulary, np.uint8))
 
-    def finish(self, directory: Path) -> None:
+    def finish(self, directory: Path) -> str | None:
         with torch.no_grad():
             self.network.logit_scale.clamp_(max=MAX_LOGIT_SCALE)
         parts = CLIPParts(self.network, self.tokenizer, SIGNED)
-        save_clip(parts, directory, dtype=torch.float16, overwrite=True)
+        return save_half(lambda dtype: save_clip(parts, directory, dtype=dtype, overwrite=True))
 
 
 def contrastive_loss(text: Tensor, image: Tensor, logit_scale: Tensor, same: Tensor | None = None) -> Tensor:

@@ -47,8 +47,8 @@ class Stage(Protocol):
     def fingerprint(self) -> str:
         """A digest of the data; a run is resumed only on the data it began with."""
 
-    def finish(self, directory: Path) -> None:
-        """Write the finished model."""
+    def finish(self, directory: Path) -> str | None:
+        """Write the finished model; returns what the user is to be told of it, if anything."""
 
 
 @dataclass(frozen=True)
@@ -78,8 +78,11 @@ def train(
     recipe: AnyRecipe,
     run: Run,
     on_step: Callable[[TrainingProgress], None] | None = None,
-) -> None:
-    """Train `stage` as `recipe` says, from the run's last checkpoint if it has one, and write the model."""
+) -> str | None:
+    """Train `stage` as `recipe` says, from the run's last checkpoint if it has one, and write the model.
+
+    Returns what the user is to be told of the finished model, if anything; the log has it, too.
+    """
     run.begin()
     module, settings = stage.module, recipe.optimiser
     optimiser = torch.optim.AdamW(
@@ -126,7 +129,10 @@ def train(
             on_step(TrainingProgress(step, recipe.steps, smooth, rate, skipped, recipe.batch))
     module.eval()
     with ema.scope():
-        stage.finish(run.model)
+        note = stage.finish(run.model)
+    if note is not None:
+        run.log({"step": step, "note": note})
+    return note
 
 
 def _validate(stage: Stage, ema: EMA, run: Run, step: int) -> None:

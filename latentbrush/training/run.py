@@ -14,7 +14,7 @@ from PIL import Image
 from pydantic import BaseModel
 
 from latentbrush.errors import UserError
-from latentbrush.files import whole_file
+from latentbrush.files import new_folders, whole_file
 
 __all__ = ["Run"]
 
@@ -43,11 +43,11 @@ class Run:
         if self._resume:
             return
         try:
-            (self.directory / "samples").mkdir(parents=True)
+            # With its recipe it can be resumed, without it there is no run: nothing in between may stay.
+            with new_folders(self.directory / "samples"), whole_file(self.directory / "recipe.yaml") as beside:
+                beside.write_text(yaml.safe_dump(self._recipe, sort_keys=False), encoding="utf-8")
         except OSError as error:
             raise UserError(f"cannot write the run {self.directory} ({error.strerror}); name another folder") from None
-        with whole_file(self.directory / "recipe.yaml") as beside:
-            beside.write_text(yaml.safe_dump(self._recipe, sort_keys=False), encoding="utf-8")
 
     def _refuse_another_recipe(self, stated: dict[str, Any]) -> None:
         path = self.directory / "recipe.yaml"

@@ -24,6 +24,7 @@ from latentbrush.nn import AutoencoderKL, CLIPTextModel, Posterior, UNet
 from latentbrush.pipeline import paint, resolve
 from latentbrush.request import ImageRequest
 from latentbrush.training.draws import fingerprint, numpy_draws, torch_draws, torch_seed
+from latentbrush.training.finish import save_half
 from latentbrush.training.grid import picture_grid
 from latentbrush.training.optimiser import decayed_groups
 from latentbrush.training.recipe import TextToImageRecipe
@@ -136,8 +137,8 @@ class TextToImageStage:
         vocabulary = json.dumps(self.model.text.tokenizer.vocab, sort_keys=True).encode()
         return fingerprint(self.cache.mean.numpy(), self.cache.logvar.numpy(), np.frombuffer(vocabulary, np.uint8))
 
-    def finish(self, directory: Path) -> None:
-        save_model(self.model, directory, dtype=torch.float16, overwrite=True)
+    def finish(self, directory: Path) -> str | None:
+        return save_half(lambda dtype: save_model(self.model, directory, dtype=dtype, overwrite=True))
 
 
 def _text(records: list[EmojiRecord], recipe: TextToImageRecipe) -> TextConditioner:

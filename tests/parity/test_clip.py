@@ -15,7 +15,7 @@ from tiny_clip import SIDE, VISION, VOCABULARY, pictures_of, their_clip, tiny_cl
 from torch import Tensor
 from transformers import CLIPVisionConfig, CLIPVisionModel
 
-from latentbrush.conditioning.tokenizer_files import read_json
+from latentbrush.files import read_json
 from latentbrush.formats import load_clip
 from latentbrush.formats.clip_configs import read_vision_config
 from latentbrush.formats.fields import Fields

@@ -15,7 +15,7 @@ from diffusers import AutoencoderKL as TheirAutoencoder
 from tiny import FACTOR, MAX_LENGTH, WIDTH, Kind, tiny_autoencoder, tiny_text_encoder, tiny_unet
 from torch import Tensor, nn
 
-from latentbrush.conditioning.tokenizer_files import read_json
+from latentbrush.files import read_json
 from latentbrush.formats import load_autoencoder
 from latentbrush.formats.configs import read_text_config, read_unet_config
 from latentbrush.formats.fields import Fields

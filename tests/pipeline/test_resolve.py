@@ -55,12 +55,19 @@ def test_what_is_said_is_kept(model: LatentDiffusion) -> None:
     """Also values that are false in Python: seed 0, weight 0, an empty prompt."""
     given = ImageRequest(
         prompt="",
-        model=ModelRequest(name="./mine"),
+        model=ModelRequest(name="./mine", dtype="float32"),
         canvas=Canvas(width=8, height=12),
         sampling=Sampling(sampler="euler", steps=1, seed=0, count=5, batch_size=2),
         guidance=GuidanceRequest(weight=0.0, negative="a dog"),
     )
     assert resolve(model, given) == given
+
+
+def test_the_type_is_the_models_and_another_is_refused(model: LatentDiffusion) -> None:
+    assert resolve(model, ImageRequest(prompt="a")).model.dtype == "float32"
+    halves = ImageRequest(prompt="a", model=ModelRequest(dtype="float16"))
+    with pytest.raises(UserError, match=r"dtype is float16, .* loaded as float32; load it with dtype='float16'"):
+        resolve(model, halves)
 
 
 @pytest.mark.parametrize(

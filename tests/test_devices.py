@@ -43,6 +43,7 @@ def test_without_an_accelerator_auto_is_the_cpu() -> None:
             choose_device(name)
 
 
+@pytest.mark.capability("device-options")
 @pytest.mark.usefixtures("no_gpu", "two_gpus")
 def test_with_accelerators_auto_is_the_first() -> None:
     assert choose_device() == choose_device("cuda") == choose_device(GPU) == GPU
@@ -81,6 +82,7 @@ def test_unknown_types_are_refused() -> None:
         choose_dtype(torch.int8, CPU, FULL)
 
 
+@pytest.mark.capability("device-options")
 def test_a_model_is_loaded_as_it_is_asked_for(make_model: MakeModel, tmp_path: Path) -> None:
     save_model(make_model(), tmp_path / "half", dtype=HALF)
     assert load(tmp_path / "half", device="cpu").dtype == FULL
@@ -94,6 +96,7 @@ def test_a_model_is_loaded_as_it_is_asked_for(make_model: MakeModel, tmp_path: P
 REQUEST = ImageRequest(prompt="a red cat", sampling=Sampling(steps=3, seed=1, count=2, batch_size=1))
 
 
+@pytest.mark.capability("low-memory")
 def test_in_low_memory_one_network_at_a_time_is_on_the_device(
     make_model: MakeModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:

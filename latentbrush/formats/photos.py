@@ -78,7 +78,7 @@ def _open_one(file: BufferedReader | BytesIO) -> Image.Image:
         size = f"{image.width}x{image.height}"
         too_large = image.width * image.height > MAX_PIXELS
     except Image.DecompressionBombError:
-        size, too_large = "far more", True
+        size, too_large = "its", True
     if too_large:
         raise UserError(f"{size} pixels are too many, at most {MAX_PIXELS // 10**6} million are read; make it smaller")
     frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)

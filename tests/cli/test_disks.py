@@ -21,6 +21,8 @@ from latentbrush.formats import load_model, save_model
 from latentbrush.training import Run
 from latentbrush.training.recipe import AutoencoderRecipe
 
+pytestmark = pytest.mark.capability("whole-files")
+
 ROOT = Path(__file__).parents[2]
 
 

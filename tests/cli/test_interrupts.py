@@ -18,6 +18,8 @@ from PIL import Image
 from latentbrush.cli import main
 from latentbrush.cli.interrupts import one_interrupt
 
+pytestmark = pytest.mark.capability("interrupts")
+
 # Where files are read and written; in each of the others Ctrl-C is pressed once.
 DENSE = {"files.py": 8, "pictures.py": 5, "weights.py": 3, "pipeline.py": 4, "folder.py": 2, "Image.py": 3}
 

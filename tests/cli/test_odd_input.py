@@ -60,6 +60,7 @@ def test_no_command_takes_an_empty_path(refused: Callable[..., str], model_folde
     assert "'' is no path" in refused("data", "emoji", "")
 
 
+@pytest.mark.capability("finite-pictures")
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -82,6 +83,7 @@ def test_values_that_are_refused(
     assert len(line) < 2100
 
 
+@pytest.mark.capability("device-options")
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
 def test_the_type_is_chosen_and_written_down(
     dtype: str, run: Callable[..., Any], model_folder: Path, tmp_path: Path
@@ -90,6 +92,7 @@ def test_the_type_is_chosen_and_written_down(
     assert read_request(tmp_path / "x.png").model.dtype == dtype
 
 
+@pytest.mark.capability("low-memory")
 def test_low_memory_and_small_batches_change_no_picture(
     run: Callable[..., Any], model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

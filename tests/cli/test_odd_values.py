@@ -121,6 +121,7 @@ def ended(line: list[str]) -> tuple[Any, str]:
     return caught.value.code, err.getvalue()
 
 
+@pytest.mark.capability("one-line-errors")
 def test_odd_values(model_folder: Path) -> None:
     codes: list[int] = []
 

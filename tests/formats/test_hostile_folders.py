@@ -21,6 +21,8 @@ from latentbrush.formats import folder as folder_format
 from latentbrush.formats import load_autoencoder, load_clip, load_model
 from latentbrush.model import LatentDiffusion
 
+pytestmark = pytest.mark.capability("hostile-models")
+
 UNET_WEIGHTS = "unet/diffusion_pytorch_model.safetensors"
 JSON = (
     *("model_index.json", "latentbrush.json", "scheduler/scheduler_config.json"),

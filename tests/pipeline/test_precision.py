@@ -78,6 +78,7 @@ def test_halves_paint_nearly_what_float32_paints(
     assert 0 < error < (0.02 if dtype == torch.float16 else 0.2), error
 
 
+@pytest.mark.capability("float32-retry")
 def test_a_decoding_that_overflows_is_repeated_alone(make_model: MakeModel) -> None:
     model = halved(make_model, too_large="decoder")
     before, seen = weights(model), calls(model)
@@ -98,6 +99,7 @@ def test_a_decoding_that_overflows_is_repeated_alone(make_model: MakeModel) -> N
     assert not any(p.is_inference() for p in model.autoencoder.parameters())  # they could not be trained
 
 
+@pytest.mark.capability("float32-retry")
 def test_latents_that_overflow_are_sampled_again_from_the_same_noise(
     make_model: MakeModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -143,6 +145,7 @@ def test_an_encoding_that_overflows_is_repeated(make_model: MakeModel) -> None:
     assert seen == [(2, torch.float16)]  # half of two steps, not once more
 
 
+@pytest.mark.capability("finite-pictures")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
 def test_what_is_not_finite_in_float32_either_is_an_error(make_model: MakeModel, dtype: torch.dtype) -> None:
     model = make_model().to(dtype=dtype)

@@ -15,6 +15,8 @@ from tiny_world import autoencoder_values
 
 from latentbrush.cli import main
 
+pytestmark = pytest.mark.capability("interrupts")
+
 WEIGHTS = "model/vae/diffusion_pytorch_model.safetensors"
 # Where a run is kept, and where it is trained: the rest is data and networks, which leave nothing behind.
 FILES = {"run.py": 5, "files.py": 5, "loop.py": 2, "ema.py": 1, "weights.py": 1}

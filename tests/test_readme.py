@@ -54,9 +54,9 @@ def run(line: str, folder: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkout as a newcomer has it: the commands name recipes/, docs/ and benchmarks/."""
+    """A checkout as a newcomer has it."""
     path = tmp_path_factory.mktemp("newcomer")
-    for name in ("recipes", "benchmarks", "docs"):
+    for name in ("latentbrush", "recipes", "benchmarks", "docs"):
         (path / name).symlink_to(ROOT / name)
     return path
 

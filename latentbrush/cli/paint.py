@@ -62,7 +62,7 @@ def paint_to_files(request: ImageRequest, options: PaintOptions, images: Images 
     for name, prompt in (("prompt", request.prompt), ("negative prompt", request.guidance.negative)):
         if left_out := model.text.cut(prompt):
             print(f"latentbrush: the {name} is too long; left out: {short(left_out)}", file=sys.stderr)
-    batches = -(-request.sampling.count // request.sampling.batch_size)
+    batches = len(list(request.sampling.batches()))
     with steps_bar(plan.calls * batches) as on_step:
         for picture, path in zip(stream(model, request, views.watching(on_step), images), paths, strict=True):
             save_picture(picture.image, path, None if options.no_metadata else texts_of(model, picture.record(model)))

@@ -8,7 +8,7 @@ walks the plan; `PictureNoise` draws. Training asks `Schedule.level` and `diffus
 from latentbrush.diffusion.denoiser import Denoise, Denoised, Denoiser, Predict, Prediction
 from latentbrush.diffusion.guidance import CONDITION, ClassifierFree, Guidance, Network, guided
 from latentbrush.diffusion.level import Level, Plan, Scalar, Step, with_level_after
-from latentbrush.diffusion.losses import Weighting, diffusion_loss, loss_weight
+from latentbrush.diffusion.losses import Weighting, diffusion_loss, loss_weight, shifted_timesteps
 from latentbrush.diffusion.noise import MAX_SEED, PictureNoise, picture_seeds
 from latentbrush.diffusion.plan_config import PlanConfig
 from latentbrush.diffusion.plans import (
@@ -70,5 +70,6 @@ __all__ = [
     "make_plan",
     "picture_seeds",
     "posterior_variance",
+    "shifted_timesteps",
     "with_level_after",
 ]

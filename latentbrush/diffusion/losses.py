@@ -11,7 +11,7 @@ from latentbrush.diffusion.denoiser import Denoiser
 from latentbrush.diffusion.level import Level
 from latentbrush.errors import UserError
 
-__all__ = ["Weighting", "diffusion_loss", "loss_weight"]
+__all__ = ["Weighting", "diffusion_loss", "loss_weight", "shifted_timesteps"]
 
 Weighting = Literal["uniform", "min_snr"]
 
@@ -62,3 +62,15 @@ def loss_weight(
     # min(snr, gamma) (dx0/draw)^2 = min((deps/draw)^2, gamma (dx0/draw)^2): no 0 * inf at alpha = 0.
     slope_x0, slope_eps = (torch.as_tensor(s).to(alpha).flatten() for s in denoiser.slopes(level))
     return torch.minimum(slope_eps.square(), gamma * slope_x0.square()).expand_as(alpha).clamp(min=floor)
+
+
+def shifted_timesteps(uniform: Tensor, timesteps: int, shift: float = 1.0) -> Tensor:
+    """The timesteps, (B,) int64 in 0..timesteps - 1, that training takes for `uniform`, (B,) draws in [0, 1).
+
+    `shift` s maps u to s u / (1 + (s - 1) u) (Esser et al. 2024, "Scaling Rectified Flow Transformers",
+    section 5.3.2): 1 is uniform; above 1 more of a batch is noisy, where the text decides what is painted.
+    Raises `UserError` unless shift is above 0.
+    """
+    if not shift > 0:
+        raise UserError(f"timestep shift {shift}; it must be above 0, and 1 is uniform")
+    return (shift * uniform / (1.0 + (shift - 1.0) * uniform) * timesteps).long().clamp(max=timesteps - 1)

@@ -160,6 +160,7 @@ class TextToImageRecipe(_Stage):
     unet: Annotated[UNetConfig, _known_fields(UNetConfig)]
     schedule: Annotated[Schedule, _known_fields(Schedule)] = Schedule()
     prediction: Prediction = "v_prediction"
+    timestep_shift: float = Field(1.0, gt=0.0)
     weighting: Weighting = "uniform"
     min_snr_gamma: float = Field(5.0, gt=0.0)
     min_snr_floor: float = Field(0.0, ge=0.0)

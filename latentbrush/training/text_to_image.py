@@ -15,7 +15,7 @@ from latentbrush.conditioning import TextConditioner
 from latentbrush.data.emoji import EmojiRecord, caption, family_weights
 from latentbrush.data.folder import ImageFolder
 from latentbrush.data.pixels import to_signed
-from latentbrush.diffusion import diffusion_loss
+from latentbrush.diffusion import diffusion_loss, shifted_timesteps
 from latentbrush.errors import UserError
 from latentbrush.evaluation.nearest import nearest_accuracy
 from latentbrush.formats import load_autoencoder, save_model
@@ -89,8 +89,8 @@ class TextToImageStage:
         chosen = rng.choice(len(self.records), self.recipe.batch, p=self.weights)
         prompts = [self._prompt(self.records[i], rng) for i in chosen]
         # Stratified: marginally uniform, but a batch covers all levels (Kingma et al. 2021, VDM, appendix I.1).
-        T, batch = self.recipe.schedule.num_train_timesteps, self.recipe.batch
-        t = torch.from_numpy(((np.arange(batch) + rng.random()) / batch * T).astype(np.int64))
+        uniform = torch.from_numpy((np.arange(self.recipe.batch) + rng.random()) / self.recipe.batch)
+        t = shifted_timesteps(uniform, self.recipe.schedule.num_train_timesteps, self.recipe.timestep_shift)
         draws = torch_draws(self.recipe.seed, step, "noise")
         z = _select(self.cache, torch.from_numpy(chosen)).sample(draws)
         return self._losses(z, t, torch.randn(z.shape, generator=draws), prompts).mean()

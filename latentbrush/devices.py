@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, get_args
 
 import torch
@@ -13,8 +13,10 @@ from latentbrush.errors import UserError
 from latentbrush.request import Precision
 
 __all__ = [
+    "CPU",
     "HALVES",
     "OneAtATime",
+    "autocast",
     "choose_device",
     "choose_dtype",
     "devices",
@@ -75,6 +77,14 @@ def choose_dtype(name: str | torch.dtype, device: torch.device, stored: torch.dt
 def precision(dtype: torch.dtype) -> str:
     """A type's name, as a request has it."""
     return str(dtype).removeprefix("torch.")
+
+
+def autocast(device: torch.device, dtype: str) -> AbstractContextManager[Any]:
+    """Within it products and convolutions on `device` run in bfloat16, if `dtype` says so, weights stay as they are.
+
+    `dtype`: bfloat16 or float32, which changes nothing.
+    """
+    return nullcontext() if dtype == "float32" else torch.autocast(device.type, getattr(torch, dtype))
 
 
 @contextmanager

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
+
+from latentbrush.devices import CPU
 from latentbrush.training.autoencoder import AutoencoderStage
 from latentbrush.training.contrastive import ContrastiveStage
 from latentbrush.training.loop import Stage, TrainingProgress, train
@@ -31,6 +34,7 @@ def run_recipe(
     directory: Path,
     *,
     resume: bool = False,
+    device: torch.device = CPU,
     on_step: Callable[[TrainingProgress], None] | None = None,
 ) -> str | None:
     """Train what the recipe says in the run folder `directory`; the finished model lies in its model/.
@@ -38,13 +42,13 @@ def run_recipe(
     Returns what the user is to be told of the finished model, if anything.
     """
     run = Run(directory, recipe, resume=resume)
-    return train(stage_of(recipe), recipe, run, on_step)
+    return train(stage_of(recipe, device), recipe, run, on_step)
 
 
-def stage_of(recipe: AnyRecipe) -> Stage:
-    """What trains the recipe's part; loads its data."""
+def stage_of(recipe: AnyRecipe, device: torch.device = CPU) -> Stage:
+    """What trains the recipe's part on `device`; loads its data."""
     if isinstance(recipe, AutoencoderRecipe):
-        return AutoencoderStage(recipe)
+        return AutoencoderStage(recipe, device)
     if isinstance(recipe, ContrastiveRecipe):
-        return ContrastiveStage(recipe)
-    return TextToImageStage(recipe)
+        return ContrastiveStage(recipe, device)
+    return TextToImageStage(recipe, device)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from latentbrush.data.emoji import EmojiRecord, family_weights
 from latentbrush.data.folder import ImageFolder
 from latentbrush.data.pixels import to_signed
+from latentbrush.devices import CPU, autocast
 from latentbrush.formats import save_autoencoder
 from latentbrush.nn import AutoencoderKL
 from latentbrush.training.draws import fingerprint, numpy_draws, torch_draws, torch_seed
@@ -33,8 +34,8 @@ class AutoencoderStage:
     Held-out combinations are not seen; they are what `validate` measures.
     """
 
-    def __init__(self, recipe: AutoencoderRecipe) -> None:
-        self.recipe = recipe
+    def __init__(self, recipe: AutoencoderRecipe, device: torch.device = CPU) -> None:
+        self.recipe, self.device = recipe, device
         folder = ImageFolder(recipe.data.path)
         train, held_out = folder.select("train"), folder.select("validation")
         records = [EmojiRecord.parse(record) for record in train.records]
@@ -43,7 +44,7 @@ class AutoencoderStage:
         self.large = train.load(2 * recipe.data.size)  # what crops are taken from
         self.held_out = held_out.load(recipe.data.size)
         torch.manual_seed(torch_seed(recipe.seed, 0, "initialisation"))
-        self.network = AutoencoderKL(recipe.autoencoder)
+        self.network = AutoencoderKL(recipe.autoencoder).to(device)
 
     @property
     def module(self) -> nn.Module:
@@ -53,9 +54,10 @@ class AutoencoderStage:
         return decayed_groups(self.network, self.recipe.optimiser.weight_decay)
 
     def loss(self, step: int) -> Tensor:
-        x = self._batch(step)
-        posterior = self.network.encode(x)
-        decoded = self.network.decode(posterior.sample(torch_draws(self.recipe.seed, step, "posterior")))
+        x = self._batch(step).to(self.device)
+        with autocast(self.device, self.recipe.precision):
+            posterior = self.network.encode(x)
+            decoded = self.network.decode(posterior.sample(torch_draws(self.recipe.seed, step, "posterior")))
         kl = posterior.kl().mean() / posterior.mean[0].numel()
         return reconstruction_loss(decoded, x, self.recipe.gradient) + self.recipe.kl * kl
 
@@ -70,14 +72,14 @@ class AutoencoderStage:
         return torch.cat([pictures, augmented(to_signed(self.large[chosen[plain:]]), self.recipe.data.size, rng)])
 
     def validate(self) -> dict[str, float]:
-        x = to_signed(self.held_out)
+        x = to_signed(self.held_out).to(self.device)
         posterior = self.network.encode(x)
         error = (self.network.decode(posterior.mode()).clamp(-1, 1) - x).square().flatten(1).mean(1)
         psnr = 10.0 * torch.log10(4.0 / error)  # the range is 2, its square 4
         return {"psnr": float(psnr.mean()), "kl": float(posterior.kl().mean() / posterior.mean[0].numel())}
 
     def samples(self) -> Image.Image:
-        x = to_signed(self.held_out[:: max(1, len(self.held_out) // SHOWN)][:SHOWN])
+        x = to_signed(self.held_out[:: max(1, len(self.held_out) // SHOWN)][:SHOWN]).to(self.device)
         return picture_grid(torch.cat([x, self.network.decode(self.network.encode(x).mode())]), columns=len(x))
 
     def fingerprint(self) -> str:
@@ -86,7 +88,8 @@ class AutoencoderStage:
     def finish(self, directory: Path) -> str | None:
         """Fold the latents' per-channel statistics in, and write `directory`/vae."""
         with torch.inference_mode():
-            posteriors = [self.network.encode(to_signed(part)) for part in torch.split(self.pictures, 256)]
+            parts = torch.split(self.pictures, 256)
+            posteriors = [self.network.encode(to_signed(part).to(self.device)) for part in parts]
         mean = torch.cat([p.mean for p in posteriors])
         variance = torch.cat([p.logvar.exp() for p in posteriors]).mean((0, 2, 3)) + mean.var((0, 2, 3))
         self.network.fold_statistics(mean.mean((0, 2, 3)), variance.sqrt())

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from latentbrush.data.emoji import EmojiRecord, caption, family_weights
 from latentbrush.data.folder import ImageFolder
+from latentbrush.devices import CPU, autocast
 from latentbrush.evaluation import retrieval_accuracy
 from latentbrush.formats import SIGNED, CLIPParts, save_clip
 from latentbrush.nn import CLIPConfig, CLIPModel
@@ -36,8 +37,8 @@ MAX_LOGIT_SCALE = math.log(100.0)
 class ContrastiveStage:
     """Learns a space in which a caption is nearest to its picture; held-out combinations are not seen."""
 
-    def __init__(self, recipe: ContrastiveRecipe) -> None:
-        self.recipe = recipe
+    def __init__(self, recipe: ContrastiveRecipe, device: torch.device = CPU) -> None:
+        self.recipe, self.device = recipe, device
         folder = ImageFolder(recipe.data.path)
         train, held_out = folder.select("train"), folder.select("validation")
         self.records = [EmojiRecord.parse(record) for record in train.records]
@@ -59,7 +60,7 @@ class ContrastiveStage:
                 projection=recipe.projection,
                 eos_id=self.tokenizer.eos_id,
             )
-        )
+        ).to(device)
 
     @property
     def module(self) -> nn.Module:
@@ -73,9 +74,9 @@ class ContrastiveStage:
         with torch.no_grad():
             self.network.logit_scale.clamp_(max=MAX_LOGIT_SCALE)
         chosen, captions = self._batch(step)
-        text = self.network.encode_text(self._tokens(captions))
-        image = self.network.encode_image(SIGNED(self.pictures[chosen]))
-        return contrastive_loss(text, image, self.network.logit_scale, _same(captions, self.drawings[chosen]))
+        text, image = self._embed(captions, self.pictures[chosen])
+        same = _same(captions, self.drawings[chosen]).to(self.device)
+        return contrastive_loss(text, image, self.network.logit_scale, same)
 
     def _batch(self, step: int) -> tuple[Tensor, list[str]]:
         """The step's pictures (B,) of indices and their captions."""
@@ -99,7 +100,7 @@ class ContrastiveStage:
         ):
             captions = [record.name for record in records]
             text, image = self._embed(captions, pictures)
-            same = _same(captions, _distinct(pictures))
+            same = _same(captions, _distinct(pictures)).to(self.device)
             found = retrieval_accuracy(text @ image.T, same)
             figures |= {f"{name}_text_to_picture": found[0], f"{name}_picture_to_text": found[1]}
             if name == "validation":
@@ -107,7 +108,11 @@ class ContrastiveStage:
         return {**figures, "scale": float(self.network.logit_scale.exp())}
 
     def _embed(self, captions: list[str], pictures: Tensor) -> tuple[Tensor, Tensor]:
-        return self.network.encode_text(self._tokens(captions)), self.network.encode_image(SIGNED(pictures))
+        with autocast(self.device, self.recipe.precision):
+            text = self.network.encode_text(self._tokens(captions).to(self.device))
+            image = self.network.encode_image(SIGNED(pictures).to(self.device))
+        # Their contrast is taken in float32: a bfloat16 near 100, where logits lie, is off by a quarter.
+        return text.float(), image.float()
 
     def samples(self) -> Image.Image:
         """The cosines of held-out names and pictures: the diagonal should stand out."""
@@ -115,7 +120,7 @@ class ContrastiveStage:
         captions = [record.name for record in self.held_out[chosen]][:SHOWN]
         pictures = self.held_out_pictures[chosen][:SHOWN]
         text, image = self._embed(captions, pictures)
-        return similarity_sheet(text @ image.T, captions, pictures)
+        return similarity_sheet((text @ image.T).cpu(), captions, pictures)
 
     def fingerprint(self) -> str:
         vocabulary = json.dumps(self.tokenizer.vocab, sort_keys=True).encode()

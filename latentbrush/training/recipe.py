@@ -68,12 +68,15 @@ class OptimiserRecipe(_Strict):
 
 
 class _Stage(_Strict):
+    """What every stage says. `precision`: of its matrix products; weights, EMA and losses are always float32."""
+
     seed: int = Field(0, ge=0, lt=2**31)
     data: DataRecipe
     optimiser: OptimiserRecipe
     steps: int = Field(ge=1)
     batch: int = Field(ge=1)
     ema: float = Field(0.999, ge=0.0, lt=1.0)
+    precision: Literal["float32", "bfloat16"] = "float32"
     validate_every: int = Field(200, ge=1)
     checkpoint_every: int = Field(200, ge=1)
 

@@ -15,6 +15,7 @@ from latentbrush.conditioning import TextConditioner
 from latentbrush.data.emoji import EmojiRecord, caption, family_weights
 from latentbrush.data.folder import ImageFolder
 from latentbrush.data.pixels import to_signed
+from latentbrush.devices import CPU, autocast
 from latentbrush.diffusion import diffusion_loss, shifted_timesteps
 from latentbrush.errors import UserError
 from latentbrush.evaluation.nearest import nearest_accuracy
@@ -39,14 +40,14 @@ SHOWN = 12
 class TextToImageStage:
     """Learns to predict from noisy latents and captions; held-out combinations are what `validate` measures."""
 
-    def __init__(self, recipe: TextToImageRecipe) -> None:
+    def __init__(self, recipe: TextToImageRecipe, device: torch.device = CPU) -> None:
         self.recipe = recipe
         folder = ImageFolder(recipe.data.path)
         train, held_out = folder.select("train"), folder.select("validation")
         self.records = [EmojiRecord.parse(record) for record in train.records]
         self.weights = family_weights(self.records, recipe.data.family_exponent)
         self.held_out = [EmojiRecord.parse(record) for record in held_out.records]
-        autoencoder = load_autoencoder(recipe.first_stage / "vae")
+        autoencoder = load_autoencoder(recipe.first_stage / "vae").to(device)
         if recipe.data.size % autoencoder.config.factor:
             raise UserError(
                 f"data.size {recipe.data.size} is not a multiple of {autoencoder.config.factor}, "
@@ -70,7 +71,7 @@ class TextToImageStage:
                 width=recipe.data.size,
                 height=recipe.data.size,
             ),
-        )
+        ).to(device)
         self.trained = nn.ModuleDict({"unet": self.model.unet, "text": self.model.text.encoder})
 
     @property
@@ -100,17 +101,18 @@ class TextToImageStage:
         return "" if rng.random() < self.recipe.caption_dropout else words
 
     def _losses(self, z: Tensor, t: Tensor, noise: Tensor, prompts: list[str]) -> Tensor:
-        denoiser = self.model.denoiser(self.model.text(prompts))
-        level = self.recipe.schedule.level(t)
-        return diffusion_loss(
-            denoiser,
-            z,
-            noise,
-            level,
-            weighting=self.recipe.weighting,
-            gamma=self.recipe.min_snr_gamma,
-            floor=self.recipe.min_snr_floor,
-        )
+        device = self.model.device
+        z, noise, level = z.to(device), noise.to(device), self.recipe.schedule.level(t, device=device)
+        with autocast(device, self.recipe.precision):
+            return diffusion_loss(
+                self.model.denoiser(self.model.text(prompts)),
+                z,
+                noise,
+                level,
+                weighting=self.recipe.weighting,
+                gamma=self.recipe.min_snr_gamma,
+                floor=self.recipe.min_snr_floor,
+            )
 
     def validate(self) -> dict[str, float]:
         """Loss on held-out names with fixed noise, and how often one's painting is nearest to its original."""
@@ -119,7 +121,7 @@ class TextToImageStage:
         z = self.held_out_cache.mode()
         t = (torch.arange(len(names)) * self.recipe.schedule.num_train_timesteps) // len(names)
         loss = self._losses(z, t, torch.randn(z.shape, generator=draws), names).mean()
-        right = nearest_accuracy(self._paint(names), self.all_pictures, torch.arange(len(names)))
+        right = nearest_accuracy(self._paint(names).cpu(), self.all_pictures, torch.arange(len(names)))
         return {"validation_loss": float(loss), "nearest": right}
 
     def samples(self) -> Image.Image:
@@ -127,7 +129,7 @@ class TextToImageStage:
         chosen = slice(0, None, max(1, len(self.held_out) // SHOWN))
         names = [record.name for record in self.held_out[chosen]][:SHOWN]
         originals = to_signed(self.all_pictures[: len(self.held_out)][chosen][:SHOWN])
-        return picture_grid(torch.cat([originals, self._paint(names)]), columns=len(names))
+        return picture_grid(torch.cat([originals, self._paint(names).cpu()]), columns=len(names))
 
     def _paint(self, prompts: list[str]) -> Tensor:
         request = resolve(self.model, ImageRequest(prompt=""))
@@ -154,8 +156,9 @@ def _text(records: list[EmojiRecord], recipe: TextToImageRecipe) -> TextConditio
 @torch.inference_mode()
 def _posterior(autoencoder: AutoencoderKL, pictures: Tensor) -> Posterior:
     """The cached latents of (N, 3, H, W) uint8."""
-    parts = [autoencoder.encode(to_signed(part)) for part in torch.split(pictures, 256)]
-    return Posterior(torch.cat([part.mean for part in parts]), torch.cat([part.logvar for part in parts]))
+    device = next(autoencoder.parameters()).device
+    parts = [autoencoder.encode(to_signed(part).to(device)) for part in torch.split(pictures, 256)]
+    return Posterior(torch.cat([part.mean for part in parts]).cpu(), torch.cat([part.logvar for part in parts]).cpu())
 
 
 def _select(posterior: Posterior, index: Tensor) -> Posterior:

@@ -8,9 +8,10 @@ import torch
 import yaml
 from tiny_world import AUTOENCODER, autoencoder_values, text_to_image_values
 
+from latentbrush import load
 from latentbrush.errors import UserError
 from latentbrush.nn import AutoencoderKL, CLIPTextModel, UNet
-from latentbrush.training import AutoencoderRecipe, TextToImageRecipe, load_recipe
+from latentbrush.training import AutoencoderRecipe, TextToImageRecipe, load_recipe, run_recipe
 
 pytestmark = pytest.mark.capability("recipes")
 
@@ -174,12 +175,18 @@ def parameters(*networks: torch.nn.Module) -> int:
     return sum(parameter.numel() for network in networks for parameter in network.parameters())
 
 
-def test_the_repository_s_recipes_load_and_fit_together() -> None:
+COUNTS = {"emoji": (3_146_219, 7_380_272, 2_127_552), "emoji-64": (2_569_479, 14_468_196, 2_127_552)}
+"""Autoencoder, UNet and text tower, as measured; a change of a recipe changes what the README says of it."""
+
+
+@pytest.mark.parametrize("name", sorted(COUNTS))
+def test_the_repository_s_recipes_load_and_fit_together(name: str) -> None:
     recipes = {path.name: load_recipe(path) for path in sorted(RECIPES.glob("*.yaml"))}
-    assert set(recipes) == {"emoji-autoencoder.yaml", "emoji-clip.yaml", "emoji.yaml"}
-    first, second = recipes["emoji-autoencoder.yaml"], recipes["emoji.yaml"]
+    assert set(recipes) == {"emoji-clip.yaml", *(f"{n}{part}.yaml" for n in COUNTS for part in ("", "-autoencoder"))}
+    first, second = recipes[f"{name}-autoencoder.yaml"], recipes[f"{name}.yaml"]
     assert isinstance(first, AutoencoderRecipe)
     assert isinstance(second, TextToImageRecipe)
+    assert second.first_stage == Path(f"runs/{name}-autoencoder/model")
     assert second.unet.in_channels == second.unet.out_channels == first.autoencoder.latent_channels
     assert second.unet.sample_size * first.autoencoder.factor == second.data.size == first.data.size
     assert second.unet.context_width == second.text.width
@@ -188,13 +195,19 @@ def test_the_repository_s_recipes_load_and_fit_together() -> None:
     with torch.device("meta"):
         autoencoder = parameters(AutoencoderKL(first.autoencoder))
         unet, text = parameters(UNet(second.unet)), parameters(CLIPTextModel(second.text))
-    assert (autoencoder, unet, text) == COUNTS
+    assert (autoencoder, unet, text) == COUNTS[name]
     # What ships must stay small: in half precision under 40 MB.
     assert autoencoder + unet + text < 20e6
 
 
-COUNTS = (3_146_219, 7_380_272, 2_127_552)
-"""Autoencoder, UNet and text tower, as measured; a change of a recipe changes what the README says of it."""
+def test_the_recipes_for_an_accelerator_run_as_they_stand(world: Path, tmp_path: Path) -> None:
+    """All but the numbers of steps and samples, and the tower, which another run trains."""
+    small = [f"data.path={world}", "batch=2", "steps=1", "optimiser.warmup=0"]
+    run_recipe(load_recipe(RECIPES / "emoji-64-autoencoder.yaml", small), tmp_path / "first")
+    small += [f"first_stage={tmp_path / 'first' / 'model'}", "text_from=null", "tokenizer.vocab_size=530"]
+    small += ["defaults.steps=1"]
+    run_recipe(load_recipe(RECIPES / "emoji-64.yaml", small), tmp_path / "second")
+    assert load(tmp_path / "second" / "model").factor == 4
 
 
 def test_a_first_stage_without_quant_convs_is_named_whole(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ def diffuse(
     prompt: Annotated[str, typer.Option(help="What the network is told of the picture.")] = "",
     seed: Annotated[int, typer.Option(parser=whole, help="Of the noise.")] = 0,
     levels: Annotated[int, typer.Option(parser=whole, help="Columns, from the clearest level to pure noise.")] = 8,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps, ...: where to compute.")] = "auto",
     out: Annotated[
         Path | None, typer.Option(parser=filename, help="A PNG file; out/IMAGE-diffused.png by default.")
     ] = None,
@@ -37,7 +38,7 @@ def diffuse(
 
     photo = photo_in(image)
     check_writable([path], overwrite=overwrite)
-    loaded = load_model(request.model.name)
+    loaded = load_model(request.model.name, device=device)
     defaults = loaded.defaults
     if left_out := loaded.text.cut(prompt):
         print(f"latentbrush: the prompt is too long; left out: {short(left_out)}", file=sys.stderr)

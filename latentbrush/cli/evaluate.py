@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from latentbrush.cli.options import filename, whole
+from latentbrush.cli.options import filename, number, whole
 from latentbrush.cli.progress import steps_bar
+from latentbrush.request import GuidanceRequest, ImageRequest, Sampling
 
 if TYPE_CHECKING:  # studies import torch
     from latentbrush.studies import Composition
@@ -33,6 +34,10 @@ def composition(
         Path, typer.Option(parser=filename, help="The emoji world, as `latentbrush data emoji` draws it.")
     ] = Path("data/emoji"),
     seeds: Annotated[int, typer.Option(parser=whole, help="Paintings of each caption.")] = 4,
+    steps: Annotated[int | None, typer.Option(parser=whole, help="Denoising steps, instead of the model's.")] = None,
+    sampler: Annotated[str | None, typer.Option(help="Instead of the model's.")] = None,
+    guidance: Annotated[float | None, typer.Option(parser=number, help="Instead of the model's; 1 is none.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps, ...: where to compute.")] = "auto",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier evaluation.")] = False,
 ) -> None:
     """Is the painting of a held-out caption nearest to the held-out original, among all distinct emoji?
@@ -40,12 +45,15 @@ def composition(
     Shares of 400 captions: validation and test halves, hard pairs, trained pictures; with 95% intervals, the
     ceiling that the autoencoder sets, and how often base and attributes are right by themselves.
     """
+    request = ImageRequest(
+        prompt="", sampling=Sampling(steps=steps, sampler=sampler), guidance=GuidanceRequest(weight=guidance)
+    )
     from latentbrush.data.folder import ImageFolder
     from latentbrush.formats import load_model, replaced_folder
     from latentbrush.studies import CompositionStudy
 
     folder = ImageFolder(data)
-    study = CompositionStudy(load_model(model), folder, seeds)
+    study = CompositionStudy(load_model(model, sampler=sampler, device=device), folder, seeds, request)
     with replaced_folder(out, overwrite=overwrite, ours=("composition.json",)) as new:
         with steps_bar(study.calls) as on_step:
             found = study.run(on_step)

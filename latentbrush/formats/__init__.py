@@ -26,7 +26,7 @@ from latentbrush.formats.pictures import (
 )
 from latentbrush.formats.record import PictureRecord, differences, parse_record, record_of
 from latentbrush.formats.replace import replaced_folder
-from latentbrush.formats.shipped import resolve_model, shipped_models
+from latentbrush.formats.shipped import resolve_clip, resolve_model, shipped_clips, shipped_models
 from latentbrush.formats.summary import ModelSummary, PartSummary, summarise
 from latentbrush.formats.weights import TooLargeError
 
@@ -65,11 +65,13 @@ __all__ = [
     "read_texts",
     "record_of",
     "replaced_folder",
+    "resolve_clip",
     "resolve_model",
     "save_autoencoder",
     "save_clip",
     "save_model",
     "save_picture",
+    "shipped_clips",
     "shipped_models",
     "summarise",
     "texts_of",

@@ -21,6 +21,7 @@ from latentbrush.formats.fields import Fields
 from latentbrush.formats.keys import CLIP
 from latentbrush.formats.links import refuse_links_out
 from latentbrush.formats.replace import replaced_folder
+from latentbrush.formats.shipped import resolve_clip
 from latentbrush.formats.weights import load_weights, save_weights
 from latentbrush.nn import CLIPModel
 
@@ -57,12 +58,12 @@ class CLIPParts:
 
 
 def load_clip(directory: str | Path, *, dtype: torch.dtype = torch.float32) -> CLIPParts:
-    """Read a folder of transformers' CLIPModel, or of `save_clip`, in eval mode.
+    """Read a folder of transformers' CLIPModel, or of `save_clip`, or a shipped CLIP's name, in eval mode.
 
     `dtype`: of all weights, whatever they are stored as. UserError for whatever is missing, broken, unknown
     or does not fit, the tokeniser aside, without which a folder is still whole.
     """
-    path = Path(directory)
+    path = resolve_clip(directory)
     refuse_links_out(path)
     config = read_clip_config(_fields(path / "config.json"))
     with without_memory():

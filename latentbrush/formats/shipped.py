@@ -7,7 +7,7 @@ from pathlib import Path
 
 from latentbrush.errors import UserError
 
-__all__ = ["resolve_model", "shipped_models"]
+__all__ = ["resolve_clip", "resolve_model", "shipped_clips", "shipped_models"]
 
 MODELS = Path(__file__).parents[1] / "models"
 
@@ -15,6 +15,23 @@ MODELS = Path(__file__).parents[1] / "models"
 def shipped_models() -> dict[str, Path]:
     """Name -> folder of every model that comes with the package."""
     return {path.parent.name: path.parent for path in sorted(MODELS.glob("*/model_index.json"))}
+
+
+def shipped_clips() -> dict[str, Path]:
+    """Name -> folder of every CLIP that comes with the package, to score what the model beside it paints."""
+    return {path.parent.name: path.parent for path in sorted(MODELS.glob("*/preprocessor_config.json"))}
+
+
+def resolve_clip(clip: str | Path) -> Path:
+    """The folder of a shipped CLIP's name, or of a path. UserError for what is neither."""
+    shipped = shipped_clips()
+    if str(clip) in shipped and not isinstance(clip, Path):
+        return shipped[clip]
+    path = Path(clip)
+    if not path.is_dir():
+        names = ", ".join(shipped) or "none in this installation"
+        raise UserError(f"{str(clip)!r} is no folder; give one of transformers' CLIPModel or a shipped one ({names})")
+    return path
 
 
 def resolve_model(model: str | Path) -> Path:

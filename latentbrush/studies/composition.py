@@ -60,11 +60,13 @@ class CompositionStudy:
     """Composition accuracy of `model` on the emoji world in `folder`, with `seeds` paintings a caption.
 
     Making one reads and checks everything: UserError for a folder that is no emoji world, seeds outside
-    1 .. 100, and a model whose pictures are not square or larger than the originals. The model paints
-    with its own defaults.
+    1 .. 100, and a model whose pictures are not square or larger than the originals. `request`: how to paint;
+    None for the model's own defaults. Its prompt and seed are not used.
     """
 
-    def __init__(self, model: LatentDiffusion, folder: ImageFolder, seeds: int = 4) -> None:
+    def __init__(
+        self, model: LatentDiffusion, folder: ImageFolder, seeds: int = 4, request: ImageRequest | None = None
+    ) -> None:
         if not 1 <= seeds <= MOST_SEEDS:
             raise UserError(f"{seeds} seeds are asked for; choose from 1 to {MOST_SEEDS} (4 is usual)")
         _check_size(model, folder)
@@ -72,7 +74,7 @@ class CompositionStudy:
         records = [EmojiRecord.parse(record) for record in folder.records]
         self.parts = composition_parts(records)
         self.originals = Originals(records, folder.load(model.defaults.width))
-        self.request = resolve(model, ImageRequest(prompt=""))
+        self.request = resolve(model, request or ImageRequest(prompt=""))
         self.asked = sorted({i for part in self.parts.values() for i in part})
 
     @property

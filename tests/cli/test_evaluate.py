@@ -55,6 +55,13 @@ def test_figures_sheet_and_paintings_are_written(run: Callable[..., Any], measur
         assert sheet.width > 500
 
 
+def test_how_to_paint_can_be_said(run: Callable[..., Any], measuring: list[str | Path]) -> None:
+    arguments = ["--steps", "3", "--sampler", "euler", "--guidance", "1.5", "--device", "cpu"]
+    assert run(*measuring, "--out", "report", "--seeds", "1", *arguments).code == 0
+    figures = json.loads(Path("report/composition.json").read_text(encoding="utf-8"))
+    assert (figures["steps"], figures["sampler"], figures["guidance"]) == (3, "euler", 1.5)
+
+
 def test_an_earlier_evaluation_is_replaced_when_asked(run: Callable[..., Any], measuring: list[str | Path]) -> None:
     assert run(*measuring, "--out", "report", "--seeds", "1").code == 0
     assert run(*measuring, "--out", "report", "--seeds", "2", "--overwrite").code == 0
@@ -71,6 +78,10 @@ def test_an_earlier_evaluation_is_replaced_when_asked(run: Callable[..., Any], m
         (["--out", "report", "--data", "photos"], "x.png lacks text, emoji"),
         (["--out", "report", "--data", "trained"], "no picture in the split 'validation'"),
         (["--out", "report", "--model", "absent"], "model 'absent' does not exist"),
+        (["--out", "report", "--steps", "0"], "steps"),
+        (["--out", "report", "--sampler", "eul"], "sampler 'eul'"),
+        (["--out", "report", "--guidance", "nan"], "guidance"),
+        (["--out", "report", "--device", "gpu"], "device 'gpu' is not here"),
         (["--out", "photos"], "photos is not empty; choose another folder, or overwrite it (--overwrite"),
         (["--out", "photos", "--overwrite"], "photos holds no composition.json to overwrite"),
         (["--out", "photos/x.png"], "is a file or a link"),

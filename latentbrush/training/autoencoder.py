@@ -38,8 +38,8 @@ class AutoencoderStage:
         self.recipe, self.device = recipe, device
         folder = ImageFolder(recipe.data.path)
         train, held_out = folder.select("train"), folder.select("validation")
-        records = [EmojiRecord.parse(record) for record in train.records]
-        self.weights = family_weights(records, recipe.data.family_exponent)
+        self.records = [EmojiRecord.parse(record) for record in train.records]
+        self.weights = family_weights(self.records, recipe.data.family_exponent)
         self.pictures = train.load(recipe.data.size)  # (N, 3, s, s) uint8
         self.large = train.load(2 * recipe.data.size)  # what crops are taken from
         self.held_out = held_out.load(recipe.data.size)
@@ -83,7 +83,8 @@ class AutoencoderStage:
         return picture_grid(torch.cat([x, self.network.decode(self.network.encode(x).mode())]), columns=len(x))
 
     def fingerprint(self) -> str:
-        return fingerprint(self.pictures.numpy(), self.large.numpy())
+        records = [record.to_json() for record in self.records]
+        return fingerprint(self.pictures.numpy(), self.large.numpy(), facts=records)
 
     def finish(self, directory: Path) -> str | None:
         """Fold the latents' per-channel statistics in, and write `directory`/vae."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -123,8 +122,8 @@ class ContrastiveStage:
         return similarity_sheet((text @ image.T).cpu(), captions, pictures)
 
     def fingerprint(self) -> str:
-        vocabulary = json.dumps(self.tokenizer.vocab, sort_keys=True).encode()
-        return fingerprint(self.pictures.numpy(), np.frombuffer(vocabulary, np.uint8))
+        records = [record.to_json() for record in self.records]
+        return fingerprint(self.pictures.numpy(), facts=[self.tokenizer.vocab, records])
 
     def finish(self, directory: Path) -> str | None:
         with torch.no_grad():

@@ -7,6 +7,7 @@ have made, and a batch is drawn whole wherever it is computed, so that sharding 
 from __future__ import annotations
 
 import hashlib
+import json
 import zlib
 from typing import Any
 
@@ -35,9 +36,12 @@ def torch_draws(seed: int, step: int, purpose: str) -> torch.Generator:
     return torch.Generator("cpu").manual_seed(torch_seed(seed, step, purpose))
 
 
-def fingerprint(*arrays: NDArray[Any]) -> str:
-    """The SHA-256 of what a run draws from: with other data, the same draws would train something else."""
-    digest = hashlib.sha256()
+def fingerprint(*arrays: NDArray[Any], facts: Any = None) -> str:
+    """The SHA-256 of what a run draws from: with other data, the same draws would train something else.
+
+    `facts`: whatever JSON can hold, such as captions.
+    """
+    digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode())
     for array in arrays:
         digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 import yaml
 from PIL import Image
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
-from latentbrush.errors import UserError
+from latentbrush.errors import UserError, one_line
 from latentbrush.files import new_folders, whole_file
 
 __all__ = ["Run"]
@@ -34,7 +34,7 @@ class Run:
         self._recipe = recipe.model_dump(mode="json")
         self._resume = resume
         if resume:
-            self._refuse_another_recipe(self._recipe)
+            self._refuse_another_recipe(recipe)
         elif directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
             raise UserError(f"{directory} exists and is not empty; name a new folder, or --resume the run in it")
 
@@ -49,17 +49,18 @@ class Run:
         except OSError as error:
             raise UserError(f"cannot write the run {self.directory} ({error.strerror}); name another folder") from None
 
-    def _refuse_another_recipe(self, stated: dict[str, Any]) -> None:
+    def _refuse_another_recipe(self, recipe: BaseModel) -> None:
         path = self.directory / "recipe.yaml"
         if not path.is_file():
             raise UserError(f"{self.directory} holds no run to resume (no recipe.yaml); leave --resume out")
         try:
-            began = yaml.safe_load(path.read_text(encoding="utf-8"))
+            # A key that recipes did not have when the run began meant what is its default now.
+            began = type(recipe).model_validate(yaml.safe_load(path.read_text("utf-8"))).model_dump(mode="json")
+        except ValidationError as error:
+            raise UserError(f"the run {self.directory} was begun with another recipe: {one_line(error)}") from None
         except (OSError, ValueError, yaml.YAMLError):
-            began = None
-        if not isinstance(began, dict):
-            raise UserError(f"{path} is damaged; put the run's recipe back, or begin a new run")
-        unlike = [key for key in sorted({*began, *stated}) if began.get(key) != stated.get(key)]
+            raise UserError(f"{path} is damaged; put the run's recipe back, or begin a new run") from None
+        unlike = [key for key in sorted(began) if began[key] != self._recipe[key]]
         if unlike:
             raise UserError(
                 f"the run {self.directory} was begun with another recipe; it differs in {', '.join(unlike)}"

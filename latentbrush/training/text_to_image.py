@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -136,8 +135,11 @@ class TextToImageStage:
         return paint(self.model, prompts, list(range(len(prompts))), request)
 
     def fingerprint(self) -> str:
-        vocabulary = json.dumps(self.model.text.tokenizer.vocab, sort_keys=True).encode()
-        return fingerprint(self.cache.mean.numpy(), self.cache.logvar.numpy(), np.frombuffer(vocabulary, np.uint8))
+        # Not the latents, which another device rounds otherwise: what they are made of.
+        first_stage = [weight.detach().cpu().numpy() for weight in self.model.autoencoder.parameters()]
+        records = [record.to_json() for record in self.records]
+        facts = [self.model.text.tokenizer.vocab, records]
+        return fingerprint(self.all_pictures.numpy(), *first_stage, facts=facts)
 
     def finish(self, directory: Path) -> str | None:
         return save_half(lambda dtype: save_model(self.model, directory, dtype=dtype, overwrite=True))

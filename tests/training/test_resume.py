@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 import torch
-from tiny_world import autoencoder_recipe, text_to_image_recipe
+from tiny_contrastive import contrastive_recipe
+from tiny_world import autoencoder_recipe, make_world, text_to_image_recipe
 
 from latentbrush.errors import UserError
 from latentbrush.training import AutoencoderRecipe, TextToImageRecipe, TrainingProgress, run_recipe
@@ -111,6 +112,29 @@ def test_resuming_a_finished_run_writes_the_same_model(world: Path, tmp_path: Pa
     run_recipe(recipe, tmp_path / "run", resume=True)
     assert files_of(tmp_path / "run" / "model") == before
     assert log_of(tmp_path / "run") == log
+
+
+def rename_a_caption(world: Path) -> None:
+    lines = (world / "metadata.jsonl").read_text("utf-8").splitlines()
+    record = json.loads(lines[0])
+    record["keywords"] = ["another", *record["keywords"][1:]]
+    (world / "metadata.jsonl").write_text("\n".join([json.dumps(record), *lines[1:]]) + "\n", encoding="utf-8")
+
+
+@pytest.mark.parametrize("stage", ["autoencoder", "contrastive", "text-to-image"])
+def test_a_run_goes_on_with_the_same_captions_only(stage: str, first_stage: Path, tmp_path: Path) -> None:
+    world = make_world(tmp_path / "emoji")
+    tokens = {"vocab_size": 514, "max_length": 8}  # bytes alone: the words do not show in the vocabulary
+    recipe = {
+        "autoencoder": lambda: autoencoder_recipe(world, steps=2),
+        "contrastive": lambda: contrastive_recipe(world, steps=2, tokenizer=tokens),
+        "text-to-image": lambda: text_to_image_recipe(world, first_stage, steps=2, tokenizer=tokens),
+    }[stage]()
+    run_recipe(recipe, tmp_path / "run")
+    run_recipe(recipe, tmp_path / "run", resume=True)
+    rename_a_caption(world)
+    with pytest.raises(UserError, match="have changed since its checkpoint"):
+        run_recipe(recipe, tmp_path / "run", resume=True)
 
 
 def test_a_damaged_checkpoint_is_named(world: Path, tmp_path: Path) -> None:

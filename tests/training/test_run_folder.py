@@ -47,6 +47,33 @@ def test_resuming_what_is_no_run_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "absent").exists()
 
 
+def test_a_key_that_came_later_has_its_default(tmp_path: Path) -> None:
+    """A run begun before recipes had `precision` goes on; one that says otherwise does not."""
+    Run(tmp_path / "run", autoencoder_recipe(tmp_path), resume=False).begin()
+    path = tmp_path / "run" / "recipe.yaml"
+    stated = yaml.safe_load(path.read_text("utf-8"))
+    del stated["precision"]
+    path.write_text(yaml.safe_dump(stated), encoding="utf-8")
+    Run(tmp_path / "run", autoencoder_recipe(tmp_path), resume=True)
+    with pytest.raises(UserError, match=r"it differs in precision$"):
+        Run(tmp_path / "run", autoencoder_recipe(tmp_path, precision="bfloat16"), resume=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("stage: contrastive", "begun with another recipe: "),
+        ("12", "begun with another recipe: "),
+        ("a: [", "recipe.yaml is damaged"),
+    ],
+)
+def test_what_is_no_such_recipe_is_named(text: str, said: str, tmp_path: Path) -> None:
+    Run(tmp_path / "run", autoencoder_recipe(tmp_path), resume=False).begin()
+    (tmp_path / "run" / "recipe.yaml").write_text(text, encoding="utf-8")
+    with pytest.raises(UserError, match=said):
+        Run(tmp_path / "run", autoencoder_recipe(tmp_path), resume=True)
+
+
 def test_resuming_with_another_recipe_names_the_fields(tmp_path: Path) -> None:
     Run(tmp_path / "run", autoencoder_recipe(tmp_path), resume=False).begin()
     Run(tmp_path / "run", autoencoder_recipe(tmp_path), resume=True)

@@ -12,8 +12,9 @@ from diffusers import StableDiffusionPipeline
 
 import latentbrush
 from latentbrush import GuidanceRequest, ImageRequest, Sampling, generate
-from latentbrush.formats import shipped_models
+from latentbrush.formats import load_clip, shipped_clips, shipped_models
 from latentbrush.model import LatentDiffusion
+from latentbrush.training import AutoencoderRecipe, ContrastiveRecipe, TextToImageRecipe, load_recipe
 
 pytestmark = pytest.mark.capability("shipped-model")
 
@@ -21,6 +22,8 @@ PROMPTS = ["a red heart", "빨간 하트", "cat face", "고양이 얼굴"]
 # Values are rounded to 0..255; where they lie near a half, either side may fall.
 PIXELS = 1
 LARGEST = 40_000_000  # bytes, so that the package stays small enough for every index
+LARGEST_CLIP = 15_000_000
+RECIPES = Path(__file__).parents[2] / "recipes"
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +106,40 @@ def test_folder_is_small_and_documented(folder: Path) -> None:
     files = [path for path in folder.rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) <= LARGEST
     assert (folder / "README.md").read_text(encoding="utf-8").strip()
+
+
+def test_it_is_what_the_recipes_make(model: LatentDiffusion) -> None:
+    first, second = load_recipe(RECIPES / "emoji-autoencoder.yaml"), load_recipe(RECIPES / "emoji.yaml")
+    assert isinstance(first, AutoencoderRecipe)
+    assert isinstance(second, TextToImageRecipe)
+    assert model.autoencoder.config == first.autoencoder
+    assert model.unet.config == second.unet
+    assert model.text.encoder.config == second.text
+    assert (model.schedule, model.prediction) == (second.schedule, second.prediction)
+    assert (model.defaults.steps, model.defaults.guidance) == (second.defaults.steps, second.defaults.guidance)
+
+
+@pytest.mark.capability("shipped-clip")
+def test_the_clip_beside_it_is_small_and_what_the_recipe_makes() -> None:
+    folder = shipped_clips()["emoji-clip"]
+    assert sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) <= LARGEST_CLIP
+    config, recipe = load_clip("emoji-clip").network.config, load_recipe(RECIPES / "emoji-clip.yaml")
+    assert isinstance(recipe, ContrastiveRecipe)
+    assert (config.text, config.vision, config.projection) == (recipe.text, recipe.vision, recipe.projection)
+
+
+@pytest.mark.capability("shipped-clip")
+def test_the_clip_knows_red_from_blue() -> None:
+    """Of what the model paints: each caption's embedding is nearest to the picture painted for it."""
+    clip, model = load_clip("emoji-clip"), latentbrush.load("emoji")
+    prompts = ["red heart", "blue heart", "cat face", "pizza"]
+    pictures = [generate(model, ImageRequest(prompt=prompt, sampling=Sampling(seed=0)))[0].image for prompt in prompts]
+    pixels = torch.stack([torch.from_numpy(np.array(picture)).permute(2, 0, 1) for picture in pictures])
+    assert clip.tokenizer is not None
+    with torch.inference_mode():
+        text = clip.network.encode_text(clip.tokenizer.encode(prompts))
+        image = clip.network.encode_image(clip.pixels(pixels))
+    assert (text @ image.T).argmax(0).tolist() == [0, 1, 2, 3]
 
 
 @pytest.mark.capability("safe-loading")

@@ -5,15 +5,15 @@ Every line of metadata.jsonl is a JSON object with `file_name`, relative to the 
 """
 
 import json
-import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageColor, ImageOps
+from PIL import Image, ImageColor
 
+from latentbrush.data.pictures import read_upright, reason
 from latentbrush.errors import UserError
 
 __all__ = ["ImageFolder"]
@@ -64,13 +64,13 @@ class ImageFolder:
         """One picture as RGBA in its own size, turned as its EXIF orientation says."""
         path = self.directory / self.records[index]["file_name"]
         try:
-            with Image.open(path) as file:
-                return ImageOps.exif_transpose(file).convert("RGBA")
-        # Pillow's readers raise all of these on damaged files; the last is its guard against huge ones.
-        except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError) as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            with path.open("rb") as file:
+                return read_upright(file).convert("RGBA")
+        except UserError as error:
+            raise UserError(f"the image {path}: {error}, or take its line out of {METADATA}") from None
+        except Exception as error:  # on damaged files Pillow's readers raise whatever their parsing meets
             raise UserError(
-                f"cannot read the image {path} ({reason}): replace it or take its line out of {METADATA}"
+                f"cannot read the image {path} ({reason(error)}): replace it or take its line out of {METADATA}"
             ) from error
 
     def load(self, size: int, background: str | tuple[int, int, int] = "white") -> torch.Tensor:

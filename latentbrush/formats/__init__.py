@@ -12,7 +12,7 @@ from latentbrush.formats.folder import (
 )
 from latentbrush.formats.foreign import foreign_request, foreign_sampler
 from latentbrush.formats.parameters import PARAMETERS_KEY, Parameters, parse_parameters, write_parameters
-from latentbrush.formats.photos import Photo, as_rgb, cover, load_photo
+from latentbrush.formats.photos import Photo, cover, load_photo
 from latentbrush.formats.pictures import (
     METADATA_KEY,
     check_writable,
@@ -43,7 +43,6 @@ __all__ = [
     "PictureRecord",
     "PixelScale",
     "TooLargeError",
-    "as_rgb",
     "check_writable",
     "cover",
     "differences",

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import EpsImagePlugin, Image
 
 from latentbrush.data import ImageFolder
 from latentbrush.errors import UserError
@@ -172,6 +172,35 @@ def test_damaged_images_are_named(tmp_path: Path, suffix: str) -> None:
     path.unlink()
     with pytest.raises(UserError, match=rf"cannot read the image .*a\.{suffix} "):
         folder.load(8)
+
+
+@pytest.mark.capability("safe-loading")
+def test_no_picture_starts_another_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pillow hands EPS to Ghostscript, whatever the file is called."""
+    folder = ImageFolder(_write(tmp_path, {"a.png": _plain("red")}))
+    (tmp_path / "a.png").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n")
+    started: list[Any] = []
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *given, **_: started.append(given) or _plain(0).im)
+    with pytest.raises(UserError, match=r"cannot read the image .*a\.png \(its format is none of those known here\)"):
+        folder.image(0)
+    assert not started
+
+
+def test_grey_of_16_bits_is_scaled_not_clipped(tmp_path: Path) -> None:
+    values = np.array([[0, 257], [32896, 65535]], dtype=np.uint16)
+    folder = ImageFolder(_write(tmp_path, {"deep.png": Image.fromarray(values)}))
+    assert folder.load(2)[0, 1].tolist() == [[0, 1], [128, 255]]
+
+
+def test_what_is_no_one_picture_of_a_known_range_is_refused(tmp_path: Path) -> None:
+    for name, picture, options, said in (
+        ("two.gif", _plain("red"), {"save_all": True, "append_images": [_plain("blue")]}, "it holds 2 pictures"),
+        ("float.tif", _plain(0, mode="F"), {}, "floating-point numbers of unknown range"),
+    ):
+        folder = ImageFolder(_write(tmp_path / name, {name: picture}))
+        picture.save(tmp_path / name / name, **options)
+        with pytest.raises(UserError, match=rf"the image .*{name}: .*{said}.* or take its line out of metadata"):
+            folder.image(0)
 
 
 @pytest.mark.parametrize("background", ["no colour", (1, 2), (0, 0, 256), (-1, 0, 0)])

@@ -14,7 +14,7 @@ import torch
 from PIL import Image, ImageColor
 
 from latentbrush.data.pictures import read_upright, reason
-from latentbrush.errors import UserError
+from latentbrush.errors import UserError, short
 
 __all__ = ["ImageFolder"]
 
@@ -117,7 +117,9 @@ def _read_record(directory: Path, line: bytes, place: str) -> dict[str, Any]:
     try:
         # Some editors begin a file with a byte order mark.
         record = json.loads(line.decode("utf-8-sig"))
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        if b"\\ud" in line.lower():  # half a letter would fail wherever the text is written
+            json.dumps(record, ensure_ascii=False).encode()
+    except (ValueError, RecursionError) as error:  # a number may be too long, too
         raise UserError(f"{place}: not JSON in UTF-8 ({error}): mend or remove the line") from error
     if not isinstance(record, dict) or not isinstance(record.get("file_name"), str):
         raise UserError(f"{place}: no object with a text 'file_name': mend or remove the line")
@@ -126,7 +128,12 @@ def _read_record(directory: Path, line: bytes, place: str) -> dict[str, Any]:
     for path in (PurePosixPath(name), PureWindowsPath(name)):
         if not name or path.is_absolute() or path.drive or path.root or ".." in path.parts:
             raise UserError(f"{place}: file_name {name!r} leads out of the folder: make it relative, without '..'")
-    if not (directory / name).is_file():
+    try:
+        there = (directory / name).is_file()
+    except OSError as error:  # a name longer than any file's, a folder closed to the user
+        what = f"{short(name)} cannot be looked for ({error.strerror or error})"
+        raise UserError(f"{place}: the image {what}: mend or remove the line") from None
+    if not there:
         raise UserError(f"{place}: the image {name!r} is missing: restore it or remove the line")
     return record
 

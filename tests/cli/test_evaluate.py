@@ -99,6 +99,20 @@ def test_what_cannot_be_measured_is_refused(
     assert said in refused(*measuring, *arguments)
 
 
+def test_names_that_no_report_could_hold_are_refused_before_painting(
+    refused: Callable[..., str], measuring: list[str | Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def painted(*_: Any) -> None:
+        pytest.fail("it began to paint")
+
+    monkeypatch.setattr(composition.CompositionStudy, "run", painted)
+    (tmp_path / "d\udcff").symlink_to("data/emoji")
+    (tmp_path / "m\udcff").symlink_to(measuring[-1])
+    for arguments in (["--data", "d\udcff"], ["--model", "m\udcff"]):
+        line = refused(*measuring, "--out", "report", *arguments)
+        assert f"{arguments[0][2:]}: the text is not valid Unicode; write it in UTF-8" in line
+
+
 def test_a_model_larger_than_the_originals_is_refused(
     refused: Callable[..., str], measuring: list[str | Path], tmp_path: Path
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -51,6 +52,12 @@ def test_figures_sheet_and_paintings_are_written(run: Callable[..., Any], measur
     lines = Path("new/report/paintings.jsonl").read_text(encoding="utf-8").splitlines()
     shares = [line["right"] for line in map(json.loads, lines) if "test" in line["parts"]]
     assert figures["test"]["accuracy"] == pytest.approx(sum(shares) / len(shares), abs=1e-4)
+    painted_by = figures["painted_by"]
+    unet = Path(measuring[-1]) / "unet" / "diffusion_pytorch_model.safetensors"
+    sha256 = hashlib.sha256(unet.read_bytes()).hexdigest()
+    assert painted_by["model"]["weights"]["unet/diffusion_pytorch_model.safetensors"] == sha256
+    assert painted_by["machine"] == {"device": "cpu", "dtype": "float32", "threads": 1}
+    assert set(painted_by["versions"]) == {"latentbrush", "torch"}
     with Image.open("new/report/composition.png") as sheet:
         assert sheet.width > 500
 

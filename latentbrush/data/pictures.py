@@ -13,7 +13,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from latentbrush.errors import UserError
 
-__all__ = ["MAX_PIXELS", "as_rgb", "read_upright", "reason"]
+__all__ = ["FORMATS", "MAX_PIXELS", "as_rgb", "read_upright", "reason"]
 
 MAX_PIXELS = 100_000_000
 """Larger pictures are refused before they are decoded; their colours alone take 300 MB."""

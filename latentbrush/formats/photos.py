@@ -23,7 +23,7 @@ class Photo(NamedTuple):
 
 
 def load_photo(path: str | Path) -> Photo:
-    """Read a picture file of any format that Pillow reads. UserError, one line, for what is no such file."""
+    """Read a picture file of one of `data.pictures.FORMATS`. UserError, one line, for what is no such file."""
     path = Path(path)
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "is no file" if path.exists() else "does not exist"

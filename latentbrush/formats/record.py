@@ -27,7 +27,7 @@ class _Record(BaseModel):
 
 
 class ModelRecord(_Record):
-    """The model's files. `weights`: path within its folder -> SHA-256; `settings`: of all JSON files together.
+    """The model's files. `weights`: path within its folder -> SHA-256; `settings`: of all JSON and text files together.
 
     `sampler`: the one it was read with instead of its own scheduler. Empty for a model that was never a folder.
     """
@@ -134,7 +134,7 @@ def differences(then: PictureRecord, now: PictureRecord) -> Iterator[str]:
         elif before != after:
             yield f"the weights {short(path)}: SHA-256 {after[:10]}..., painted with {before[:10]}..."
     if then.model.settings not in (None, now.model.settings):
-        yield "the model's settings: its JSON files are not those that the picture was painted with"
+        yield "the model's settings: its JSON or text files are not those that the picture was painted with"
     for library in sorted(then.versions):
         if then.versions[library] != now.versions.get(library):
             yield f"{short(library)}: {now.versions.get(library)}, painted with {short(then.versions[library])}"

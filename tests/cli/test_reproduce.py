@@ -200,7 +200,7 @@ def test_other_versions_settings_and_machines_are_named(
     first, *others = run("reproduce", file).out.splitlines()
     assert first.endswith(f"identical to {file}")
     assert len(others) == 5
-    assert others[0] == "- the model's settings: its JSON files are not those that the picture was painted with"
+    assert others[0] == "- the model's settings: its JSON or text files are not those that the picture was painted with"
     assert others[1] == "- 'jax': None, painted with '1'"
     assert others[2].endswith(r"painted with '1.0\x1b[31m'")
     assert others[3:] == ["- device: cpu, painted with 'abacus'", "- threads: 1, painted with 1000"]

@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
-from typing import Annotated, Literal
+from typing import Annotated
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError, model_validator
 
+from latentbrush.devices import precision
 from latentbrush.errors import UserError, one_line, short
 from latentbrush.model import LatentDiffusion
-from latentbrush.request import Batch, ImageRequest
+from latentbrush.request import Batch, ImageRequest, Precision
 
 __all__ = ["MachineRecord", "ModelRecord", "PictureRecord", "differences", "parse_record", "record_of"]
 
@@ -41,7 +42,7 @@ class MachineRecord(_Record):
     """On what was computed; `dtype` under torch's name."""
 
     device: Name = "cpu"
-    dtype: Literal["float16", "bfloat16", "float32", "float64"] = "float32"
+    dtype: Precision = "float32"
     threads: Annotated[StrictInt, Field(ge=1)] | None = None
 
 
@@ -102,7 +103,7 @@ def record_of(
         model=files,
         machine=MachineRecord(
             device=model.device.type,
-            dtype=str(model.dtype).removeprefix("torch."),  # type: ignore[arg-type]  # pydantic checks it
+            dtype=precision(model.dtype),  # type: ignore[arg-type]  # pydantic checks it
             threads=torch.get_num_threads(),
         ),
         versions={"latentbrush": _our_version(), "torch": torch.__version__},

@@ -5,7 +5,7 @@ Every line of metadata.jsonl is a JSON object with `file_name`, relative to the 
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
@@ -25,8 +25,8 @@ _EXPECTED = "write one JSON object a line, with 'file_name' and 'text'"
 class ImageFolder:
     """The images of a folder in the order of its metadata.jsonl, with their records.
 
-    Opening reads the metadata and checks that every file is there; pixels are read by `image`, `load` and
-    `load_rgba`. UserError, naming the file or the line, for anything missing, malformed or unreadable, and
+    Opening reads the metadata and checks that every file is there; pixels are read by `image` and
+    `load`. UserError, naming the file or the line, for anything missing, malformed or unreadable, and
     for a `file_name` that leads out of the folder.
     """
 
@@ -80,18 +80,11 @@ class ImageFolder:
         to the square in their middle.
         """
         colour = _colour(background)
-        return self._stack(size, 3, lambda image: _on_background(image, colour))
-
-    def load_rgba(self, size: int) -> torch.Tensor:
-        """All pictures with their alpha (not premultiplied): uint8 (N, 4, size, size), 0 to 255."""
-        return self._stack(size, 4, lambda image: image)
-
-    def _stack(self, size: int, channels: int, prepare: Callable[[Image.Image], Image.Image]) -> torch.Tensor:
         if size < 1:
             raise UserError(f"size is {size} pixels, but must be at least 1")
-        pixels = np.empty((len(self), channels, size, size), dtype=np.uint8)
+        pixels = np.empty((len(self), 3, size, size), dtype=np.uint8)
         for index in range(len(self)):
-            image = _resized(prepare(_middle_square(self.image(index))), size)
+            image = _resized(_on_background(_middle_square(self.image(index)), colour), size)
             pixels[index] = np.asarray(image).transpose(2, 0, 1)
         return torch.from_numpy(pixels)
 
@@ -160,7 +153,7 @@ def _middle_square(image: Image.Image) -> Image.Image:
 
 
 def _resized(image: Image.Image, size: int) -> Image.Image:
-    """Resize a square; Pillow multiplies colours by alpha first, so transparent pixels lend none.
+    """Resize a square, whose transparency already lies on a background, so that hidden colours lend nothing.
 
     Whole-number reductions (128 to 32) average blocks: Lanczos overshoots at the hard edges of flat drawings,
     leaves rims beside them that the background clips, and the block mean is what super-resolution inverts.

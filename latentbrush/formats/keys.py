@@ -78,6 +78,7 @@ CLIP_TEXT = Names(
 # The misspelling is transformers' own, from its first version on.
 _VISION: tuple[Rule, ...] = (("layers", "encoder.layers"), ("pre_layernorm", "pre_layrnorm"))
 
+# For image towers that stand alone, as an IP-adapter's does; until those come, only parity tests read one.
 CLIP_VISION = Names(_VISION, prefix="vision_model.", ignored=frozenset({"embeddings.position_ids"}))
 
 CLIP = Names(

@@ -62,9 +62,6 @@ def test_load_composites_on_the_background(tmp_path: Path) -> None:
     assert (pixels[1] == 255).all()
     assert (folder.load(8, "black")[0, :, 3, 3]).tolist() == [128, 0, 0]
     assert (folder.load(8, (10, 20, 30))[1] == torch.tensor([10, 20, 30]).view(3, 1, 1)).all()
-    rgba = folder.load_rgba(8)
-    assert rgba.shape == (2, 4, 8, 8)
-    assert rgba[0, :, 3, 3].tolist() == [255, 0, 0, 128]
 
 
 @pytest.mark.parametrize("size", [2, 3])
@@ -77,9 +74,6 @@ def test_transparent_pixels_lend_no_colour(tmp_path: Path, size: int) -> None:
     on_black = folder.load(size, "black")[0]
     assert (on_black[1:] == 0).all()
     assert on_black[0].max() > 150
-    rgba = folder.load_rgba(size)[0]
-    assert (rgba[1] == 0).all()
-    assert (rgba[0][rgba[3] > 8] > 250).all()
 
 
 def test_whole_number_reduction_is_the_mean_of_blocks(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from latentbrush.diffusion import (
     make_plan,
     picture_seeds,
 )
-from latentbrush.errors import UserError
+from latentbrush.errors import NotFiniteError, UserError
 from latentbrush.formats import PictureRecord, as_rgb, cover, record_of
 from latentbrush.model import LatentDiffusion
 from latentbrush.nn import Condition, Posterior
@@ -151,7 +151,7 @@ def paint(
 def decoded(model: LatentDiffusion, latents: Tensor, refusal: Callable[[int], str]) -> Tensor:
     """The pictures of latents (B, c, h, w): (B, 3, H, W), about [-1, 1], all finite, so that they may be saved.
 
-    Those that overflow in half precision are decoded once more in float32. UserError, with the words that
+    Those that overflow in half precision are decoded once more in float32. NotFiniteError, with the words that
     `refusal` has for it, for a picture that is not finite then, either.
     """
     latents = latents.to(model.device)
@@ -161,7 +161,7 @@ def decoded(model: LatentDiffusion, latents: Tensor, refusal: Callable[[int], st
         with in_float32(model.autoencoder):
             pixels[spoilt] = model.autoencoder.decode(latents[spoilt].float())
     if spoilt := not_finite(pixels):
-        raise UserError(refusal(spoilt[0]))
+        raise NotFiniteError(refusal(spoilt[0]))
     return pixels
 
 
@@ -169,7 +169,7 @@ def decoded(model: LatentDiffusion, latents: Tensor, refusal: Callable[[int], st
 def encoded(model: LatentDiffusion, pixels: Tensor) -> Posterior:
     """The latents of pictures (B, 3, H, W) in [-1, 1]; all in float32 where one overflows in half precision.
 
-    UserError for what is not finite then, either.
+    NotFiniteError for what is not finite then, either.
     """
 
     def spoilt(posterior: Posterior) -> bool:
@@ -181,7 +181,9 @@ def encoded(model: LatentDiffusion, pixels: Tensor) -> Posterior:
         with in_float32(model.autoencoder):
             posterior = model.autoencoder.encode(pixels.float())
     if spoilt(posterior):
-        raise UserError("the autoencoder makes of a picture what is not finite; its weights are damaged: get them anew")
+        raise NotFiniteError(
+            "the autoencoder makes of a picture what is not finite; its weights are damaged: get them anew"
+        )
     return posterior
 
 

@@ -39,7 +39,7 @@ class Stage(Protocol):
         """The mean loss of the step's batch; all its draws are keyed by the step."""
 
     def validate(self) -> dict[str, float]:
-        """Figures on held-out pictures, with fixed draws."""
+        """Figures on held-out pictures, with fixed draws; not finite where the networks are not."""
 
     def samples(self) -> Image.Image:
         """A grid with fixed seeds, to be looked at."""
@@ -138,7 +138,11 @@ def train(
 def _validate(stage: Stage, ema: EMA, run: Run, step: int) -> None:
     stage.module.eval()
     with ema.scope(), torch.inference_mode():
-        run.log({"step": step, **stage.validate()})
+        figures = {name: value if math.isfinite(value) else None for name, value in stage.validate().items()}
+        if None in figures.values():
+            run.log({"step": step, **figures, "note": "no samples are drawn: a figure is not finite"})
+            return
+        run.log({"step": step, **figures})
         run.save_samples(step, stage.samples())
 
 

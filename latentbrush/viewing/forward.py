@@ -12,7 +12,7 @@ from torch import Tensor
 
 from latentbrush.devices import HALVES, in_float32
 from latentbrush.diffusion import PictureNoise
-from latentbrush.errors import UserError
+from latentbrush.errors import NotFiniteError, UserError
 from latentbrush.model import LatentDiffusion
 from latentbrush.pipeline import decoded, encoded, to_image, to_pixels
 from latentbrush.viewing.sheet import labelled_sheet
@@ -77,7 +77,7 @@ def forward_process(
         with in_float32(model.text, model.unet):
             process = _process(model, z0, noise, prompt, times)
     if not _finite(process):
-        raise UserError("what the model says of the picture is not finite; its weights are damaged: get them anew")
+        raise NotFiniteError("what the model says of the picture is not finite; its weights are damaged: get them anew")
     return process
 
 

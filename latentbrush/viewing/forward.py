@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -11,7 +12,7 @@ from PIL import Image
 from torch import Tensor
 
 from latentbrush.devices import HALVES, in_float32
-from latentbrush.diffusion import PictureNoise
+from latentbrush.diffusion import Denoiser, PictureNoise
 from latentbrush.errors import NotFiniteError, UserError
 from latentbrush.model import LatentDiffusion
 from latentbrush.pipeline import decoded, encoded, to_image, to_pixels
@@ -63,13 +64,15 @@ def forward_process(
 
     The network is asked at each under `prompt`, without guidance. The same noise, that of `seed`, is put on at
     all levels. What is not finite in half precision is asked for once more in float32. UserError for fewer
-    than 2 levels, more than `MAX_LEVELS` or more than the schedule has, and for what is not finite then, either.
+    than 2 levels, more than `MAX_LEVELS` or more than the schedule has, for a model that says nothing of the
+    picture at its last level, and for what is not finite then, either.
     """
     T = model.schedule.num_train_timesteps
     most = min(MAX_LEVELS, T)
     if not 2 <= levels <= most:
         raise UserError(f"{levels} levels are asked for; choose 2 to {most}")
     shape = model.latent_shape(*image.size)
+    _refuse_silence(model)
     z0, times = encoded(model, to_pixels(image)[None]).mode(), evenly(T, levels)
     noise = PictureNoise([seed], shape, model.dtype, model.device)()
     process = _process(model, z0, noise, prompt, times)
@@ -79,6 +82,17 @@ def forward_process(
     if not _finite(process):
         raise NotFiniteError("what the model says of the picture is not finite; its weights are damaged: get them anew")
     return process
+
+
+def _refuse_silence(model: LatentDiffusion) -> None:
+    """UserError where x0 does not follow from what the network says of the last level, which is always shown."""
+    last = model.schedule.num_train_timesteps - 1
+    slope, _ = Denoiser(lambda x, _: x, model.prediction).slopes(model.schedule.level(torch.tensor([last])))
+    if math.isinf(slope):
+        raise UserError(
+            f"the model predicts {model.prediction}, which says nothing of the picture at t = {last}, where its "
+            "schedule is pure noise (zero SNR); choose a model with v_prediction, or without rescale_betas_zero_snr"
+        )
 
 
 def _process(model: LatentDiffusion, z0: Tensor, noise: Tensor, prompt: str, times: Sequence[int]) -> ForwardProcess:

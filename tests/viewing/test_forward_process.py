@@ -82,6 +82,19 @@ def test_a_short_schedule_has_fewer_levels(make_model: Callable[..., LatentDiffu
         forward_process(model, PICTURE, levels=5)
 
 
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "sample"])
+def test_a_model_that_says_nothing_of_the_last_level_is_refused(
+    make_model: Callable[..., LatentDiffusion], prediction: Any
+) -> None:
+    """With words for this command, which has no sampler and no spacing to choose."""
+    model = make_model(schedule=Schedule(rescale_zero_snr=True), prediction=prediction)
+    if prediction != "epsilon":
+        assert forward_process(model, PICTURE, levels=2).levels[-1].alpha == 0
+        return
+    with pytest.raises(UserError, match=r"predicts epsilon, .* at t = 999, .*; choose a model with v_prediction"):
+        forward_process(model, PICTURE, levels=2)
+
+
 def test_a_sheet_has_a_column_a_level(model: LatentDiffusion) -> None:
     sheets = [forward_sheet(model, forward_process(model, PICTURE, levels=count)) for count in (2, 5)]
     assert sheets[0].height == sheets[1].height > 4 * 128

@@ -88,7 +88,7 @@ def _refuse_silence(model: LatentDiffusion) -> None:
     """UserError where x0 does not follow from what the network says of the last level, which is always shown."""
     last = model.schedule.num_train_timesteps - 1
     slope, _ = Denoiser(lambda x, _: x, model.prediction).slopes(model.schedule.level(torch.tensor([last])))
-    if math.isinf(slope):
+    if math.isinf(float(slope)):
         raise UserError(
             f"the model predicts {model.prediction}, which says nothing of the picture at t = {last}, where its "
             "schedule is pure noise (zero SNR); choose a model with v_prediction, or without rescale_betas_zero_snr"

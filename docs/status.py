@@ -91,7 +91,9 @@ def status(sections: dict[str, dict[str, str]], found: list[Proof]) -> str:
     for title, section in sections.items():
         have = sum(name in tests for name in section)
         lines += ["", f"## {title}: {have} of {len(section)}", "", "| capability | | tests |", "|---|---|---|"]
-        lines += [f"| {_cell(text)} | {_state(tests[name])} | {_links(tests[name])} |" for name, text in section.items()]
+        lines += [
+            f"| {_cell(text)} | {_state(tests[name])} | {_links(tests[name])} |" for name, text in section.items()
+        ]
     return "\n".join(lines) + "\n"
 
 

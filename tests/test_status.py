@@ -30,7 +30,8 @@ def page(tmp_path: Path, test: str) -> str:
     (tmp_path / "tests").mkdir()
     (tmp_path / "tests" / "test_it.py").write_text(test)
     text: str = status.status(
-        {"Painting": {"ddim": "DDIM", "plms": "PLMS, ema|raw"}, "Serving": {"api": "An API"}}, status.proofs(tmp_path / "tests")
+        {"Painting": {"ddim": "DDIM", "plms": "PLMS, ema|raw"}, "Serving": {"api": "An API"}},
+        status.proofs(tmp_path / "tests"),
     )
     return text
 

@@ -172,7 +172,13 @@ class TextToImageRecipe(_Stage):
 
     @model_validator(mode="after")
     def _can_be_sampled(self) -> TextToImageRecipe:
-        """Sampling starts at the last level, which at zero SNR some settings cannot or do not learn."""
+        """Sampling starts at the last level, which at zero SNR some settings cannot or do not learn, and visits
+        each at most once."""
+        steps, most = self.defaults.steps, self.schedule.num_train_timesteps
+        if steps > most:
+            raise ValueError(
+                f"defaults.steps {steps} are more than the schedule's num_train_timesteps {most}; set it to at most {most}"
+            )
         if self.schedule.rescale_zero_snr and self.prediction == "epsilon":
             raise ValueError("prediction epsilon learns nothing at zero SNR; choose v_prediction")
         zero = self.schedule.rescale_zero_snr and self.prediction == "v_prediction"

@@ -176,9 +176,7 @@ class TextToImageRecipe(_Stage):
         each at most once."""
         steps, most = self.defaults.steps, self.schedule.num_train_timesteps
         if steps > most:
-            raise ValueError(
-                f"defaults.steps {steps} are more than the schedule's num_train_timesteps {most}; set it to at most {most}"
-            )
+            raise ValueError(f"defaults.steps {steps} exceed the schedule's num_train_timesteps; set at most {most}")
         if self.schedule.rescale_zero_snr and self.prediction == "epsilon":
             raise ValueError("prediction epsilon learns nothing at zero SNR; choose v_prediction")
         zero = self.schedule.rescale_zero_snr and self.prediction == "v_prediction"

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from latentbrush.data.pixels import to_bytes
+from latentbrush.data.pixels import to_image
 from latentbrush.devices import HALVES, enough_memory, in_float32, not_finite, precision
 from latentbrush.diffusion import (
     ClassifierFree,
@@ -285,11 +285,6 @@ def resolve(model: LatentDiffusion, request: ImageRequest) -> ImageRequest:
     )
     plan_of(model, resolved)
     return resolved
-
-
-def to_image(pixels: Tensor) -> Image.Image:
-    """(3, H, W) in [-1, 1] -> an RGB picture."""
-    return Image.fromarray(to_bytes(pixels).permute(1, 2, 0).contiguous().cpu().numpy())
 
 
 def to_pixels(image: Image.Image) -> Tensor:

@@ -112,6 +112,13 @@ def test_text_to_image_refusals_name_key_and_value(override: str, named: list[st
         assert words in message
 
 
+@pytest.mark.parametrize("name", ["/dev/zero", "/dev/null"])
+def test_what_is_no_regular_file_is_not_read(name: str) -> None:
+    """It may never end."""
+    with pytest.raises(UserError, match=f"cannot read the recipe {name}: it is no regular file"):
+        load_recipe(Path(name))
+
+
 @pytest.mark.parametrize("key", ["stage", "data", "optimiser", "steps", "batch", "autoencoder"])
 def test_a_missing_key_is_named(key: str, tmp_path: Path) -> None:
     values = autoencoder_values(Path("world"))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:  # slow to import
     from pydantic import ValidationError
 
-__all__ = ["UserError", "one_line", "printable", "short"]
+__all__ = ["NotFiniteError", "UserError", "one_line", "printable", "short"]
 
 LONGEST = 2000
 """Characters of a message: a hostile file's values may have millions."""
@@ -25,6 +25,10 @@ class UserError(ValueError):
 
     def __init__(self, message: str) -> None:
         super().__init__(printable(message))
+
+
+class NotFiniteError(UserError):
+    """What a network computed is infinite or no number, in float32 too, and would spoil a file."""
 
 
 def printable(message: str, longest: int = LONGEST) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor
 
 from latentbrush.data.pictures import as_rgb
-from latentbrush.data.pixels import to_bytes
+from latentbrush.data.pixels import to_image
 from latentbrush.devices import HALVES, enough_memory, in_float32, not_finite, precision
 from latentbrush.diffusion import (
     ClassifierFree,
@@ -25,13 +25,25 @@ from latentbrush.diffusion import (
     make_plan,
     picture_seeds,
 )
-from latentbrush.errors import UserError
+from latentbrush.errors import NotFiniteError, UserError
 from latentbrush.formats import PictureRecord, cover, record_of
 from latentbrush.model import LatentDiffusion
 from latentbrush.nn import Condition, Posterior
 from latentbrush.request import Batch, Canvas, GuidanceRequest, ImageRequest
 
-__all__ = ["GeneratedImage", "Images", "generate", "paint", "plan_of", "resolve", "stream", "to_image", "to_pixels"]
+__all__ = [
+    "GeneratedImage",
+    "Images",
+    "decoded",
+    "encoded",
+    "generate",
+    "paint",
+    "plan_of",
+    "resolve",
+    "stream",
+    "to_image",
+    "to_pixels",
+]
 
 Images = Mapping[str, Image.Image]
 """The pictures that a request refers to by SHA-256: of any size and mode. `formats.load_photo` makes the pairs."""
@@ -85,7 +97,7 @@ def stream(
     seeds = picture_seeds(request.sampling.seed, request.sampling.count)
     picture, steps = _guide(request, images or {}), len(plan_of(model, request).steps)
     with _enough_memory(request, 1):
-        guide = None if picture is None or not steps else _encoded(model, picture)
+        guide = None if picture is None or not steps else encoded(model, to_pixels(picture)[None])
     for batch in request.sampling.batches() if batches is None else batches:
         together = seeds[batch.first : batch.first + batch.size]
         if picture is not None and not steps:
@@ -126,17 +138,54 @@ def paint(
             again = _sampled(model, prompts, seeds, request, on_step, guide, draws)
         x = x.float()
         x[spoilt] = again[spoilt]
-    pixels = model.autoencoder.decode(x.to(draws))
-    if half and (spoilt := not_finite(pixels)):
+    weight = request.guidance.weight
+    return decoded(
+        model,
+        x,
+        lambda i: (
+            f"the picture of seed {seeds[i]} is not finite at guidance {weight:g}; choose less guidance or more steps"
+        ),
+    )
+
+
+@torch.inference_mode()
+def decoded(model: LatentDiffusion, latents: Tensor, refusal: Callable[[int], str]) -> Tensor:
+    """The pictures of latents (B, c, h, w): (B, 3, H, W), about [-1, 1], all finite, so that they may be saved.
+
+    Those that overflow in half precision are decoded once more in float32. NotFiniteError, with the words that
+    `refusal` has for it, for a picture that is not finite then, either.
+    """
+    latents = latents.to(model.device)
+    pixels = model.autoencoder.decode(latents.to(model.dtype))
+    if model.dtype in HALVES and (spoilt := not_finite(pixels)):
         pixels = pixels.float()
         with in_float32(model.autoencoder):
-            pixels[spoilt] = model.autoencoder.decode(x[spoilt].float())
+            pixels[spoilt] = model.autoencoder.decode(latents[spoilt].float())
     if spoilt := not_finite(pixels):
-        raise UserError(
-            f"the picture of seed {seeds[spoilt[0]]} is not finite at guidance {request.guidance.weight:g}; "
-            "choose less guidance or more steps"
-        )
+        raise NotFiniteError(refusal(spoilt[0]))
     return pixels
+
+
+@torch.inference_mode()
+def encoded(model: LatentDiffusion, pixels: Tensor) -> Posterior:
+    """The latents of pictures (B, 3, H, W) in [-1, 1]; all in float32 where one overflows in half precision.
+
+    NotFiniteError for what is not finite then, either.
+    """
+
+    def spoilt(posterior: Posterior) -> bool:
+        return bool(not_finite(torch.cat([posterior.mean, posterior.logvar])))
+
+    pixels = pixels.to(model.device)
+    posterior = model.autoencoder.encode(pixels.to(model.dtype))
+    if model.dtype in HALVES and spoilt(posterior):
+        with in_float32(model.autoencoder):
+            posterior = model.autoencoder.encode(pixels.float())
+    if spoilt(posterior):
+        raise NotFiniteError(
+            "the autoencoder makes of a picture what is not finite; its weights are damaged: get them anew"
+        )
+    return posterior
 
 
 def _sampled(
@@ -204,16 +253,6 @@ def _guide(request: ImageRequest, images: Images) -> Image.Image | None:
         raise UserError(f"the start image {name}: {error}") from None
 
 
-@torch.inference_mode()
-def _encoded(model: LatentDiffusion, picture: Image.Image) -> Posterior:
-    pixels = to_pixels(picture)[None].to(model.device)
-    posterior = model.autoencoder.encode(pixels.to(model.dtype))
-    if model.dtype in HALVES and not_finite(torch.cat([posterior.mean, posterior.logvar])):
-        with in_float32(model.autoencoder):
-            return model.autoencoder.encode(pixels)
-    return posterior
-
-
 def resolve(model: LatentDiffusion, request: ImageRequest) -> ImageRequest:
     """The request with every None filled in: from the model and its defaults, and a random seed.
 
@@ -247,11 +286,6 @@ def resolve(model: LatentDiffusion, request: ImageRequest) -> ImageRequest:
     )
     plan_of(model, resolved)
     return resolved
-
-
-def to_image(pixels: Tensor) -> Image.Image:
-    """(3, H, W) in [-1, 1] -> an RGB picture."""
-    return Image.fromarray(to_bytes(pixels).permute(1, 2, 0).contiguous().cpu().numpy())
 
 
 def to_pixels(image: Image.Image) -> Tensor:

@@ -88,9 +88,10 @@ def loopback(no_network: NetworkGuard) -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def ctrl_c() -> Iterator[None]:
     """A command that was interrupted is deaf to it until its process ends; this one goes on."""
-    before = signal.getsignal(signal.SIGINT)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     yield
-    signal.signal(signal.SIGINT, before)
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="session")

@@ -30,21 +30,22 @@ def page(tmp_path: Path, test: str) -> str:
     (tmp_path / "tests").mkdir()
     (tmp_path / "tests" / "test_it.py").write_text(test)
     text: str = status.status(
-        {"Painting": {"ddim": "DDIM", "plms": "PLMS"}, "Serving": {"api": "An API"}}, status.proofs(tmp_path / "tests")
+        {"Painting": {"ddim": "DDIM", "plms": "PLMS, ema|raw"}, "Serving": {"api": "An API"}},
+        status.proofs(tmp_path / "tests"),
     )
     return text
 
 
-def test_a_promise_is_passed_or_absent(tmp_path: Path) -> None:
+def test_a_promise_is_tested_or_absent(tmp_path: Path) -> None:
     text = page(
         tmp_path,
         'pytestmark = [pytest.mark.slow, pytest.mark.capability("ddim")]\n\n\n'
         'def test_a(): ...\n\n\n@pytest.mark.capability("api", "ddim")\n@pytest.mark.slow\ndef test_b(): ...\n\n\n'
         '@pytest.mark.capability("plms")\ndef not_a_test(): ...\n',
     )
-    assert "| DDIM | passed | [test_it](../tests/test_it.py) (2) |" in text
-    assert "| An API | passed | [test_it](../tests/test_it.py) (1) |" in text
-    assert "| PLMS | absent |  |" in text
+    assert "| DDIM | tested | [test_it](../tests/test_it.py) (2) |" in text
+    assert "| An API | tested | [test_it](../tests/test_it.py) (1) |" in text
+    assert r"| PLMS, ema\|raw | absent |  |" in text
     assert "**2 of 3 capabilities have tests; the other 1 are absent.**" in text
     assert "## Painting: 1 of 2" in text
 

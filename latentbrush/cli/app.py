@@ -1,4 +1,4 @@
-"""The commands together, and how they end: 0, 2 for what the user can mend, 130 for Ctrl-C."""
+"""The commands together, and how they end: 0, 2 for what the user can mend, 130 for Ctrl-C, 143 for SIGTERM."""
 
 from __future__ import annotations
 

@@ -6,8 +6,10 @@ import math
 from pathlib import Path
 
 import typer
+from pydantic import ValidationError
 
-from latentbrush.request import Canvas
+from latentbrush.errors import one_line
+from latentbrush.request import MAX_SIDE, Canvas
 
 __all__ = ["filename", "number", "size", "whole"]
 
@@ -42,6 +44,10 @@ def size(text: str) -> Canvas:
     """WxH in pixels."""
     try:
         width, height = (int(side) for side in text.lower().split("x"))
-        return Canvas(width=width, height=height)
-    except ValueError:  # pydantic's is one, too
+    except ValueError:
         raise typer.BadParameter(f"{text!r} is not a size; give WIDTHxHEIGHT in pixels, such as 32x32") from None
+    try:
+        return Canvas(width=width, height=height)
+    except ValidationError as error:
+        most = f"{MAX_SIDE}x{MAX_SIDE}"
+        raise typer.BadParameter(f"{text!r}: {one_line(error)}; give WIDTHxHEIGHT from 1x1 to {most}") from None

@@ -57,7 +57,7 @@ def paint_to_files(request: ImageRequest, options: PaintOptions, images: Images 
     request = resolve(model, request)
     plan = plan_of(model, request)
     paths = output_paths(options.out, request)
-    views = Views(plan, paths, request.sampling.batch_size, strip=options.strip, animate=options.animate)
+    views = Views(plan, paths, strip=options.strip, animate=options.animate)
     check_writable([*paths, *views.paths], overwrite=options.overwrite)
     for name, prompt in (("prompt", request.prompt), ("negative prompt", request.guidance.negative)):
         if left_out := model.text.cut(prompt):
@@ -67,4 +67,4 @@ def paint_to_files(request: ImageRequest, options: PaintOptions, images: Images 
         for picture, path in zip(stream(model, request, views.watching(on_step), images), paths, strict=True):
             save_picture(picture.image, path, None if options.no_metadata else texts_of(model, picture.record(model)))
             print(f"{path} (seed {picture.seed})")
-            views.save(model, picture.index)
+            views.save(model, picture.index, picture.index - picture.batch.first)

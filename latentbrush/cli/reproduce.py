@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +13,15 @@ import typer
 from latentbrush.cli.options import filename
 from latentbrush.cli.photo import photo_in
 from latentbrush.cli.progress import steps_bar
+from latentbrush.cli.shared import (
+    AnimateOption,
+    DeviceOption,
+    DtypeOption,
+    LowMemoryOption,
+    NoMetadataOption,
+    StripOption,
+)
+from latentbrush.cli.views import Views
 from latentbrush.errors import UserError, short
 from latentbrush.request import Batch, ImageRequest, ModelRequest
 
@@ -27,6 +37,16 @@ MAX_NOTES = 30
 """Lines about one picture; a file may give cause for any number."""
 MAX_BATCH = 64
 """Pictures painted together for the sake of one, and more only when meant: a file may state any number."""
+
+
+@dataclass(frozen=True)
+class Wished:
+    """What the user wants otherwise than the picture says; None or auto where it is as there."""
+
+    model: str | None
+    device: str
+    dtype: str
+    low_memory: bool
 
 
 @dataclass(frozen=True)
@@ -49,13 +69,19 @@ def reproduce(
     ] = None,
     model: Annotated[str | None, typer.Option(help="Instead of the model that FILE names.")] = None,
     image: Annotated[Path | None, typer.Option(parser=filename, help="The picture that FILE was painted over.")] = None,
+    device: DeviceOption = "auto",
+    dtype: DtypeOption = "auto",
+    low_memory: LowMemoryOption = False,
+    strip: StripOption = False,
+    animate: AnimateOption = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing picture.")] = False,
     large: Annotated[bool, typer.Option("--large", help="Paint very large pictures and batches, too.")] = False,
+    no_metadata: NoMetadataOption = False,
 ) -> None:
     """Paint the picture in FILE again, from its own metadata.
 
     Says whether all pixels are the same, and what differs: weights, versions, machine. Of other programs'
-    pictures it says what cannot be done as they tell.
+    pictures it says what cannot be done as they tell. --dtype is for pictures that do not say theirs.
     """
     from latentbrush.formats import PictureRecord, check_writable, output_path, save_picture, texts_of
     from latentbrush.pipeline import plan_of, stream
@@ -64,16 +90,20 @@ def reproduce(
     start = None if image is None else photo_in(image)
     path = output_path(out, f"{file.stem[:50]}-reproduced")
     check_writable([path], overwrite=overwrite)
-    task = _again(told, file, model, start) if isinstance(told, PictureRecord) else _alike(told, model, start)
+    wished = Wished(model, device, dtype, low_memory)
+    task = _again(told, file, wished, start) if isinstance(told, PictureRecord) else _alike(told, wished, start)
     if not large:
         _check_size(task, file)
+    plan, place = plan_of(task.model, task.request), task.index - task.batch.first
+    views = Views(plan, [path], strip=strip, animate=animate)
+    check_writable(views.paths, overwrite=overwrite)
     images = {} if start is None else {start.sha256: start.image}
-    with steps_bar(plan_of(task.model, task.request).calls) as on_step:
-        batch = list(stream(task.model, task.request, on_step, images, batches=[task.batch]))
-    picture = batch[task.index - task.batch.first]
+    with steps_bar(plan.calls) as on_step:
+        picture = list(stream(task.model, task.request, views.watching(on_step), images, batches=[task.batch]))[place]
     record = picture.record(task.model)
-    save_picture(picture.image, path, texts_of(task.model, record))
+    save_picture(picture.image, path, None if no_metadata else texts_of(task.model, record))
     print(f"{path} (seed {picture.seed}): {_compared(picture.image, original)} {file}")
+    views.save(task.model, 0, place)
     for line in _lines(task.notes, told, record, same=picture.image.tobytes() == original.tobytes()):
         print(f"- {line}")
 
@@ -92,38 +122,56 @@ def _told(file: Path) -> PictureRecord | Parameters:
     raise UserError(f"{file} does not say how it was painted; give a PNG with its metadata")
 
 
-def _again(then: PictureRecord, file: Path, name: str | None, start: Photo | None) -> Task:
-    """As it was painted here: the same batch, by the same model unless `name` is another."""
+def _again(then: PictureRecord, file: Path, wished: Wished, start: Photo | None) -> Task:
+    """As it was painted here: the same batch, by the same model unless another is wished."""
     import torch
 
     from latentbrush.formats import load_model
     from latentbrush.pipeline import resolve
 
     _check_start(then, file, start)
-    request = then.request if name is None else then.request.model_copy(update={"model": ModelRequest(name=name)})
+    request = then.request
+    if wished.model is not None:
+        request = request.model_copy(update={"model": ModelRequest(name=wished.model)})
+    as_then = "cuda" if then.machine.device == "cuda" and torch.cuda.is_available() else "cpu"
     model = load_model(
         _found(request.model.name),
         # Pictures that do not name their weights do not say either by which scheduler the model was read.
         sampler=then.model.sampler if then.model.weights else request.sampling.sampler,
-        dtype=getattr(torch, then.machine.dtype),
-        device="cuda" if then.machine.device == "cuda" and torch.cuda.is_available() else "cpu",
+        dtype=_dtype(then, file, wished.dtype),
+        device=as_then if wished.device == "auto" else wished.device,
+        low_memory=wished.low_memory,
     )
     return Task(model, resolve(model, request), then.painted_in, then.index, notes=())
 
 
-def _alike(told: Parameters, name: str | None, start: Photo | None) -> Task:
+def _dtype(then: PictureRecord, file: Path, wished: str) -> str:
+    """The type of numbers that it was painted in. UserError where another is wished, whose noise is another."""
+    told = then.machine.dtype if "dtype" in then.machine.model_fields_set else then.request.model.dtype
+    if told is None:
+        return "float32" if wished == "auto" else wished
+    if wished not in ("auto", told):
+        raise UserError(
+            f"--dtype is {wished}, but {file} was painted in {told}, and the noise of a seed is another in each type; "
+            "leave out --dtype"
+        )
+    return told
+
+
+def _alike(told: Parameters, wished: Wished, start: Photo | None) -> Task:
     """As near to another program's picture as the model comes."""
     from latentbrush.formats import foreign_request, foreign_sampler, load_model
     from latentbrush.pipeline import resolve
 
-    name = ModelRequest().name if name is None else name
+    name = ModelRequest().name if wished.model is None else wished.model
     sampler = foreign_sampler(told)
+    load = partial(load_model, name, device=wished.device, dtype=wished.dtype, low_memory=wished.low_memory)
     try:
-        model = load_model(name, sampler=sampler)
+        model = load(sampler=sampler)
     except UserError:
         if sampler is not None:
             raise
-        model = load_model(name, sampler="ddim")  # for a folder whose own scheduler is not here either
+        model = load(sampler="ddim")  # for a folder whose own scheduler is not here either
     request, notes = foreign_request(told, model, name, None if start is None else start.sha256)
     for what, prompt in (("prompt", request.prompt), ("negative prompt", request.guidance.negative)):
         if left_out := model.text.cut(prompt):

@@ -17,7 +17,23 @@ from latentbrush.request import Canvas, GuidanceRequest, ImageRequest, ModelRequ
 if TYPE_CHECKING:  # it imports torch
     from latentbrush.model import LatentDiffusion
 
-__all__ = ["PaintOptions", "with_paint_options"]
+__all__ = [
+    "AnimateOption",
+    "DeviceOption",
+    "DtypeOption",
+    "LowMemoryOption",
+    "NoMetadataOption",
+    "PaintOptions",
+    "StripOption",
+    "with_paint_options",
+]
+
+DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps, ...: where to compute.")]
+DtypeOption = Annotated[str, typer.Option(help="auto, float32, float16, bfloat16 or float64: how precisely.")]
+LowMemoryOption = Annotated[bool, typer.Option("--low-memory", help="Keep on the device only the network at work.")]
+StripOption = Annotated[bool, typer.Option("--strip", help="Beside each picture, one that shows its way from noise.")]
+AnimateOption = Annotated[bool, typer.Option("--animate", help="The same as an animated WebP.")]
+NoMetadataOption = Annotated[bool, typer.Option("--no-metadata", help="PNGs without text; they cannot be reproduced.")]
 
 
 @dataclass(frozen=True)
@@ -33,20 +49,14 @@ class PaintOptions:
     count: Annotated[int, typer.Option(parser=whole, help="Pictures; picture i starts from seed + i.")] = 1
     canvas: Annotated[Canvas | None, typer.Option("--size", parser=size, metavar="WxH", help="In pixels.")] = None
     batch_size: Annotated[int, typer.Option(parser=whole, help="Pictures painted at once.")] = Sampling().batch_size
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps, ...: where to compute.")] = "auto"
-    dtype: Annotated[str, typer.Option(help="auto, float32, float16, bfloat16 or float64: how precisely.")] = "auto"
-    low_memory: Annotated[bool, typer.Option("--low-memory", help="Keep on the device only the network at work.")] = (
-        False
-    )
+    device: DeviceOption = "auto"
+    dtype: DtypeOption = "auto"
+    low_memory: LowMemoryOption = False
     out: Annotated[Path | None, typer.Option(parser=filename, help="A PNG file or a folder; out/ by default.")] = None
-    strip: Annotated[bool, typer.Option("--strip", help="Beside each picture, one that shows its way from noise.")] = (
-        False
-    )
-    animate: Annotated[bool, typer.Option("--animate", help="The same as an animated WebP.")] = False
+    strip: StripOption = False
+    animate: AnimateOption = False
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing pictures.")] = False
-    no_metadata: Annotated[
-        bool, typer.Option("--no-metadata", help="PNGs without text; they cannot be reproduced.")
-    ] = False
+    no_metadata: NoMetadataOption = False
 
     def request(self, prompt: str, start: Start | None = None) -> ImageRequest:
         """pydantic's ValidationError for values that no request can have."""

@@ -19,16 +19,13 @@ __all__ = ["Views"]
 
 
 class Views:
-    """The strips and animations of the pictures at `pictures`, painted `batch_size` at once after `plan`.
+    """The strips and animations of the pictures at `pictures`, painted after `plan`.
 
     UserError, before any work, where they are asked for and cannot be: no step is run, or this Pillow
     writes no WebP.
     """
 
-    def __init__(
-        self, plan: Plan, pictures: Sequence[Path], batch_size: int, *, strip: bool = False, animate: bool = False
-    ) -> None:
-        self._batch_size = batch_size
+    def __init__(self, plan: Plan, pictures: Sequence[Path], *, strip: bool = False, animate: bool = False) -> None:
         self._strips = [path.with_name(f"{path.stem}-strip.png") for path in pictures] if strip else []
         self._animations = [path.with_name(f"{path.stem}-animation.webp") for path in pictures] if animate else []
         self._trajectory: Trajectory | None = None
@@ -51,13 +48,13 @@ class Views:
 
         return both
 
-    def save(self, model: LatentDiffusion, index: int) -> None:
-        """Write and name what was asked for of picture `index`, of the batch that was painted last."""
+    def save(self, model: LatentDiffusion, index: int, place: int) -> None:
+        """Write and name what was asked for of picture `index`, at `place` in the batch that was painted last."""
         if self._trajectory is None:
             return
         from latentbrush.viewing import animation, decode_frames, durations, save_animation, save_sheet, strip
 
-        views = decode_frames(model, self._trajectory.frames, index % self._batch_size)
+        views = decode_frames(model, self._trajectory.frames, place)
         if self._strips:
             save_sheet(strip(views), self._strips[index])
             print(self._strips[index])
@@ -72,7 +69,7 @@ def _trajectory(plan: Plan, *, animate: bool) -> Trajectory:
     from latentbrush.viewing import FRAMES, STRIP_COLUMNS, Trajectory
 
     if not plan.steps:
-        raise UserError("no step is run at this strength, so there is no way to show; choose a higher --strength")
+        raise UserError("no step is run at this strength, so there is no way to show; leave out --strip and --animate")
     if animate and not features.check("webp"):
         raise UserError("this Pillow cannot write WebP; install Pillow from its wheel, or choose --strip alone")
     return Trajectory(plan, FRAMES if animate else STRIP_COLUMNS)

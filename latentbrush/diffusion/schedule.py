@@ -23,6 +23,9 @@ BetaSchedule = Literal["linear", "scaled_linear", "squaredcos_cap_v2"]
 MAX_TIMESTEPS = 100_000
 """A hundred times the usual: what is beyond is a damaged file, and would only fill the memory."""
 
+LEAST = torch.finfo(torch.float32).tiny
+"""Of abar: the ratio of noise to picture at any less is infinite in float32."""
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -34,7 +37,8 @@ class Schedule:
     "Common Diffusion Noise Schedules and Sample Steps are Flawed", Algorithm 1).
     `trained_betas`: all T betas, each in (0, 1]; then the three fields that describe betas are not read.
 
-    Raises `UserError` for values outside these ranges.
+    Raises `UserError` for values outside these ranges, and for betas so small or large that a level would be
+    all picture, or one before the last all noise: only the last abar may be 0.
     """
 
     beta_schedule: BetaSchedule = "scaled_linear"
@@ -58,6 +62,7 @@ class Schedule:
                     f"trained_betas reach from {min(self.trained_betas)} to {max(self.trained_betas)}; "
                     "each must lie in (0, 1]"
                 )
+            self._check_table()
             return
         if self.beta_schedule not in get_args(BetaSchedule):
             names = ", ".join(get_args(BetaSchedule))
@@ -66,6 +71,21 @@ class Schedule:
             raise UserError(
                 f"betas from {self.beta_start} to {self.beta_end}; needed is 0 < beta_start <= beta_end < 1"
             )
+        self._check_table()
+
+    def _check_table(self) -> None:
+        """Samplers divide by alpha and sigma at every level but a last one of pure noise."""
+        abar = self._table()
+        bad = (abar < LEAST) | (abar >= 1) | abar.isnan()
+        bad[-1] &= abar[-1] != 0
+        if not bad.any():
+            return
+        t, betas = int(bad.nonzero()[0]), self._betas()
+        raise UserError(
+            f"betas from {float(betas.min()):g} to {float(betas.max()):g} make abar {float(abar[t]):g} at t = {t} of "
+            f"0 .. {len(abar) - 1}; between 0 and 1 is needed, at the last 0 also: choose "
+            f"{'larger' if abar[t] >= 1 else 'smaller'} betas or other num_train_timesteps"
+        )
 
     @property
     def is_cosine(self) -> bool:
@@ -79,6 +99,9 @@ class Schedule:
         Published weights were trained and are sampled with tables computed in float32; only the same
         rounding gives the same numbers. From here on, everything is computed in float64.
         """
+        return self._table()
+
+    def _table(self) -> Tensor:
         betas = self._betas()
         if self.rescale_zero_snr:
             betas = _rescaled_to_zero_snr(betas)

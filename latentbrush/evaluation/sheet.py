@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from latentbrush.data.pixels import to_image
+
 __all__ = ["PaintedCell", "SheetRow", "contact_sheet"]
 
 SIDE = 72  # the least side of a picture on the sheet, in pixels
@@ -107,5 +109,4 @@ def _wrapped(text: str, font: Font, width: int) -> list[str]:
 
 
 def _paste(sheet: Image.Image, picture: Tensor, place: tuple[int, int], side: int) -> None:
-    image = Image.fromarray(picture.permute(1, 2, 0).contiguous().cpu().numpy())
-    sheet.paste(image.resize((side, side), Image.Resampling.NEAREST), place)
+    sheet.paste(to_image(picture).resize((side, side), Image.Resampling.NEAREST), place)

@@ -29,7 +29,7 @@ from latentbrush.evaluation import (
 from latentbrush.evaluation.nearest import SHIFT
 from latentbrush.formats import record_of
 from latentbrush.model import LatentDiffusion
-from latentbrush.pipeline import paint, plan_of, resolve
+from latentbrush.pipeline import decoded, encoded, paint, plan_of, resolve
 from latentbrush.request import Batch, ImageRequest
 
 __all__ = ["Composition", "CompositionStudy", "Painting"]
@@ -116,13 +116,13 @@ def _check_size(model: LatentDiffusion, folder: ImageFolder) -> None:
         )
 
 
-@torch.inference_mode()
 def _reconstructed(model: LatentDiffusion, pictures: Tensor) -> Tensor:
     """uint8 (N, 3, H, W) through the autoencoder and back."""
+    refusal = "the autoencoder's picture of an original is not finite; its weights are damaged: get them anew"
     parts = []
     for part in torch.split(pictures, BATCH):
-        posterior = model.autoencoder.encode(to_signed(part).to(model.device, model.dtype))
-        parts.append(to_bytes(model.autoencoder.decode(posterior.mode())).cpu())
+        latents = encoded(model, to_signed(part)).mode()
+        parts.append(to_bytes(decoded(model, latents, lambda _: refusal)).cpu())
     return torch.cat(parts)
 
 

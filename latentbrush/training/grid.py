@@ -5,7 +5,7 @@ from __future__ import annotations
 from PIL import Image
 from torch import Tensor
 
-from latentbrush.data.pixels import to_bytes
+from latentbrush.data.pixels import to_image
 
 __all__ = ["picture_grid"]
 
@@ -20,8 +20,7 @@ def picture_grid(pictures: Tensor, columns: int, *, side: int = 96, gap: int = 4
     rows = -(-len(pictures) // columns)
     cell = (width * factor + gap, height * factor + gap)
     sheet = Image.new("RGB", (columns * cell[0] + gap, rows * cell[1] + gap), "white")
-    for i, pixels in enumerate(to_bytes(pictures).cpu()):
-        picture = Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy())
-        enlarged = picture.resize((width * factor, height * factor), Image.Resampling.NEAREST)
+    for i, picture in enumerate(pictures):
+        enlarged = to_image(picture).resize((width * factor, height * factor), Image.Resampling.NEAREST)
         sheet.paste(enlarged, (gap + i % columns * cell[0], gap + i // columns * cell[1]))
     return sheet

@@ -39,7 +39,7 @@ class Stage(Protocol):
         """The mean loss of the step's batch; all its draws are keyed by the step."""
 
     def validate(self) -> dict[str, float]:
-        """Figures on held-out pictures, with fixed draws."""
+        """Figures on held-out pictures, with fixed draws; not finite where the networks are not."""
 
     def samples(self) -> Image.Image:
         """A grid with fixed seeds, to be looked at."""
@@ -97,30 +97,21 @@ def train(
     step, skipped, smooth = _restore(run, module, optimiser, ema, data), 0, math.nan
     began, first = time.monotonic(), step
     while step < recipe.steps:
-        for group in optimiser.param_groups:
-            group["lr"] = learning_rate(settings, step, recipe.steps) * group.get("lr_scale", 1.0)
-        module.train()
-        torch.manual_seed(torch_seed(recipe.seed, step, "dropout"))
-        loss = stage.loss(step)
-        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-        norm = float(nn.utils.clip_grad_norm_(module.parameters(), settings.clip))
-        value = float(loss.detach())
-        if math.isfinite(value) and math.isfinite(norm):
-            optimiser.step()
+        loss, norm = _update(stage, recipe, step, optimiser)
+        step += 1
+        if math.isfinite(loss) and math.isfinite(norm):
             ema.update()
-            skipped, smooth = 0, value if math.isnan(smooth) else 0.98 * smooth + 0.02 * value
+            skipped, smooth = 0, loss if math.isnan(smooth) else 0.98 * smooth + 0.02 * loss
         else:
             skipped += 1
-            run.log({"step": step + 1, "skipped": f"loss {value}, gradient norm {norm}"})
+            run.log({"step": step, "skipped": f"loss {loss}, gradient norm {norm}"})
             if skipped == MAX_SKIPPED:
                 raise UserError(
-                    f"{skipped} non-finite steps in a row at step {step + 1}; begin a new run with a lower optimiser.lr"
+                    f"{skipped} non-finite steps in a row at step {step}; begin a new run with a lower optimiser.lr"
                 )
-        optimiser.zero_grad()
-        step += 1
         rate = recipe.batch * (step - first) / (time.monotonic() - began)
         if not skipped and (step % 10 == 0 or step == recipe.steps):
-            run.log({"step": step, "loss": value, "grad_norm": norm, "lr": optimiser.param_groups[0]["lr"]})
+            run.log({"step": step, "loss": loss, "grad_norm": norm, "lr": optimiser.param_groups[0]["lr"]})
         if step % recipe.validate_every == 0 or step == recipe.steps:
             _validate(stage, ema, run, step)
         if step % recipe.checkpoint_every == 0 or step == recipe.steps:
@@ -135,10 +126,32 @@ def train(
     return note
 
 
+def _update(stage: Stage, recipe: AnyRecipe, step: int, optimiser: torch.optim.Optimizer) -> tuple[float, float]:
+    """One step of the optimiser. Returns the loss and the norm of its gradient; unless both are finite, no weight
+    has changed."""
+    module, settings = stage.module, recipe.optimiser
+    for group in optimiser.param_groups:
+        group["lr"] = learning_rate(settings, step, recipe.steps) * group.get("lr_scale", 1.0)
+    module.train()
+    torch.manual_seed(torch_seed(recipe.seed, step, "dropout"))
+    loss = stage.loss(step)
+    loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+    norm = float(nn.utils.clip_grad_norm_(module.parameters(), settings.clip))
+    value = float(loss.detach())
+    if math.isfinite(value) and math.isfinite(norm):
+        optimiser.step()
+    optimiser.zero_grad()
+    return value, norm
+
+
 def _validate(stage: Stage, ema: EMA, run: Run, step: int) -> None:
     stage.module.eval()
     with ema.scope(), torch.inference_mode():
-        run.log({"step": step, **stage.validate()})
+        figures = {name: value if math.isfinite(value) else None for name, value in stage.validate().items()}
+        if None in figures.values():
+            run.log({"step": step, **figures, "note": "no samples are drawn: a figure is not finite"})
+            return
+        run.log({"step": step, **figures})
         run.save_samples(step, stage.samples())
 
 

@@ -8,6 +8,8 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
+from latentbrush.data.pixels import to_image
+
 __all__ = ["similarity_sheet"]
 
 CELL, MARGIN, TEXT = 56, 4, 12
@@ -25,9 +27,10 @@ def similarity_sheet(similarity: Tensor, captions: Sequence[str], pictures: Tens
     sheet = Image.new("RGB", (left + columns * CELL + MARGIN, (rows + 1) * CELL + MARGIN), "white")
     draw = ImageDraw.Draw(sheet)
     for column, pixels in enumerate(pictures):
-        picture = Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy())
         side = CELL - MARGIN
-        sheet.paste(picture.resize((side, side), Image.Resampling.NEAREST), (left + column * CELL, MARGIN // 2))
+        sheet.paste(
+            to_image(pixels).resize((side, side), Image.Resampling.NEAREST), (left + column * CELL, MARGIN // 2)
+        )
     low, high = float(similarity.min()), float(similarity.max())
     shade = (similarity - low) / max(high - low, 1e-6)
     for row, caption in enumerate(captions):

@@ -13,6 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from latentbrush.data.emoji import CaptionMix
 from latentbrush.diffusion import Prediction, Schedule, Weighting
 from latentbrush.errors import UserError, one_line
+from latentbrush.files import small_text
 from latentbrush.nn import AutoencoderConfig, CLIPTextConfig, CLIPVisionConfig, UNetConfig
 
 __all__ = [
@@ -172,7 +173,11 @@ class TextToImageRecipe(_Stage):
 
     @model_validator(mode="after")
     def _can_be_sampled(self) -> TextToImageRecipe:
-        """Sampling starts at the last level, which at zero SNR some settings cannot or do not learn."""
+        """Sampling starts at the last level, which at zero SNR some settings cannot or do not learn, and visits
+        each at most once."""
+        steps, most = self.defaults.steps, self.schedule.num_train_timesteps
+        if steps > most:
+            raise ValueError(f"defaults.steps {steps} exceed the schedule's num_train_timesteps; set at most {most}")
         if self.schedule.rescale_zero_snr and self.prediction == "epsilon":
             raise ValueError("prediction epsilon learns nothing at zero SNR; choose v_prediction")
         zero = self.schedule.rescale_zero_snr and self.prediction == "v_prediction"
@@ -196,7 +201,7 @@ _NOT_YAML = (yaml.YAMLError, ValueError, RecursionError)
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> AnyRecipe:
     """Read a recipe; each override is "a.b=c", c being YAML. UserError naming the file, the key and the limit."""
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yaml.safe_load(small_text(path))
     except FileNotFoundError:
         raise UserError(f"there is no recipe {path}; the repository's recipes/ has some to start from") from None
     except (OSError, *_NOT_YAML) as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import pickle
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -66,10 +67,10 @@ class Run:
                 f"the run {self.directory} was begun with another recipe; it differs in {', '.join(unlike)}"
             )
 
-    def log(self, figures: dict[str, float | int | str]) -> None:
-        """Append one line to log.jsonl."""
+    def log(self, figures: Mapping[str, float | int | str | None]) -> None:
+        """Append one line to log.jsonl; all figures finite, for JSON knows no others, or None."""
         with self._log.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(figures, allow_nan=False) + "\n")
+            file.write(json.dumps(dict(figures), allow_nan=False) + "\n")
 
     def save_samples(self, step: int, picture: Image.Image) -> Path:
         path = self.directory / "samples" / f"step-{step:06d}.png"

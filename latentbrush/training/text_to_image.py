@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from latentbrush.data.folder import ImageFolder
 from latentbrush.data.pixels import to_signed
 from latentbrush.devices import CPU, autocast
 from latentbrush.diffusion import diffusion_loss, shifted_timesteps
-from latentbrush.errors import UserError
+from latentbrush.errors import NotFiniteError, UserError
 from latentbrush.evaluation.nearest import nearest_accuracy
 from latentbrush.formats import load_autoencoder, save_model
 from latentbrush.model import LatentDiffusion, ModelDefaults
@@ -114,13 +115,19 @@ class TextToImageStage:
             )
 
     def validate(self) -> dict[str, float]:
-        """Loss on held-out names with fixed noise, and how often one's painting is nearest to its original."""
+        """Loss on held-out names with fixed noise, and how often one's painting is nearest to its original.
+
+        NaN where no painting can be made.
+        """
         names = [record.name for record in self.held_out]
         draws = torch_draws(self.recipe.seed, 0, "validation")
         z = self.held_out_cache.mode()
         t = (torch.arange(len(names)) * self.recipe.schedule.num_train_timesteps) // len(names)
         loss = self._losses(z, t, torch.randn(z.shape, generator=draws), names).mean()
-        right = nearest_accuracy(self._paint(names).cpu(), self.all_pictures, torch.arange(len(names)))
+        try:
+            right = nearest_accuracy(self._paint(names).cpu(), self.all_pictures, torch.arange(len(names)))
+        except NotFiniteError:  # training may yet mend it
+            right = math.nan
         return {"validation_loss": float(loss), "nearest": right}
 
     def samples(self) -> Image.Image:

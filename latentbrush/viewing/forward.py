@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,10 +11,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from latentbrush.diffusion import PictureNoise
-from latentbrush.errors import UserError
+from latentbrush.devices import HALVES, in_float32
+from latentbrush.diffusion import Denoiser, PictureNoise
+from latentbrush.errors import NotFiniteError, UserError
 from latentbrush.model import LatentDiffusion
-from latentbrush.pipeline import to_image, to_pixels
+from latentbrush.pipeline import decoded, encoded, to_image, to_pixels
 from latentbrush.viewing.sheet import labelled_sheet
 from latentbrush.viewing.trajectory import evenly
 
@@ -60,19 +63,44 @@ def forward_process(
     """Noise an RGB picture, whose sides f divides, to `levels` times evenly spread over the schedule.
 
     The network is asked at each under `prompt`, without guidance. The same noise, that of `seed`, is put on at
-    all levels. UserError for fewer than 2 levels, more than `MAX_LEVELS` or more than the schedule has.
+    all levels. What is not finite in half precision is asked for once more in float32. UserError for fewer
+    than 2 levels, more than `MAX_LEVELS` or more than the schedule has, for a model that says nothing of the
+    picture at its last level, and for what is not finite then, either.
     """
     T = model.schedule.num_train_timesteps
     most = min(MAX_LEVELS, T)
     if not 2 <= levels <= most:
         raise UserError(f"{levels} levels are asked for; choose 2 to {most}")
     shape = model.latent_shape(*image.size)
-    pixels = to_pixels(image)[None].to(model.device, model.dtype)
-    z0 = model.autoencoder.encode(pixels).mode()
+    _refuse_silence(model)
+    z0, times = encoded(model, to_pixels(image)[None]).mode(), evenly(T, levels)
     noise = PictureNoise([seed], shape, model.dtype, model.device)()
+    process = _process(model, z0, noise, prompt, times)
+    if model.dtype in HALVES and not _finite(process):
+        with in_float32(model.text, model.unet):
+            process = _process(model, z0, noise, prompt, times)
+    if not _finite(process):
+        raise NotFiniteError("what the model says of the picture is not finite; its weights are damaged: get them anew")
+    return process
+
+
+def _refuse_silence(model: LatentDiffusion) -> None:
+    """UserError where x0 does not follow from what the network says of the last level, which is always shown."""
+    last = model.schedule.num_train_timesteps - 1
+    slope, _ = Denoiser(lambda x, _: x, model.prediction).slopes(model.schedule.level(torch.tensor([last])))
+    if math.isinf(float(slope)):
+        raise UserError(
+            f"the model predicts {model.prediction}, which says nothing of the picture at t = {last}, where its "
+            "schedule is pure noise (zero SNR); choose a model with v_prediction, or without rescale_betas_zero_snr"
+        )
+
+
+def _process(model: LatentDiffusion, z0: Tensor, noise: Tensor, prompt: str, times: Sequence[int]) -> ForwardProcess:
+    """All computed in the model's type as it is now."""
+    z0, noise = z0.to(model.dtype), noise.to(model.dtype)
     denoiser = model.denoiser(model.text([prompt]))
     shown = []
-    for t in evenly(T, levels):
+    for t in times:
         level = model.schedule.level(torch.tensor([t]), device=model.device, dtype=model.dtype)
         z = level.mix(z0, noise)
         seen = denoiser(z, level)
@@ -92,6 +120,11 @@ def forward_process(
     return ForwardProcess(z0, noise, tuple(shown))
 
 
+def _finite(process: ForwardProcess) -> bool:
+    figures = [number for level in process.levels for number in (level.noise_error, level.z0_error, level.loss)]
+    return bool(np.isfinite(figures).all())
+
+
 def _mean_square(difference: Tensor) -> float:
     return float(difference.float().square().mean())
 
@@ -99,17 +132,21 @@ def _mean_square(difference: Tensor) -> float:
 @torch.inference_mode()
 def forward_sheet(model: LatentDiffusion, process: ForwardProcess, channel: int = 0) -> Image.Image:
     """A column a level; rows: the noised latents decoded, one channel of the true noise and of what the network
-    takes for noise (red above 0, blue below), and the picture it sees, decoded."""
+    takes for noise (red above 0, blue below), and the picture it sees, decoded.
 
-    def decoded(latents: Tensor) -> Image.Image:
-        return to_image(model.autoencoder.decode(latents)[0])
+    UserError for a picture that is not finite in float32 either.
+    """
+
+    def shown(latents: Tensor, t: int) -> Image.Image:
+        refusal = f"the picture at t = {t} is not finite; choose another number of levels"
+        return to_image(decoded(model, latents, lambda _: refusal)[0])
 
     levels = process.levels
     rows = {
-        "noised\nlatents": [decoded(level.z) for level in levels],
+        "noised\nlatents": [shown(level.z, level.t) for level in levels],
         "true noise,\none channel": [signed_map(process.noise[0, channel])] * len(levels),
         "predicted\nnoise": [signed_map(level.noise[0, channel]) for level in levels],
-        "estimate\nof x0": [decoded(level.z0) for level in levels],
+        "estimate\nof x0": [shown(level.z0, level.t) for level in levels],
     }
     return labelled_sheet([f"t = {level.t}" for level in levels], rows)
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import torch
 from PIL import Image
 from torch import Tensor
 
 from latentbrush.model import LatentDiffusion
-from latentbrush.pipeline import to_image
+from latentbrush.pipeline import decoded, to_image
 from latentbrush.viewing.sheet import PAPER, labelled_sheet
 from latentbrush.viewing.trajectory import Frame, evenly
 
@@ -37,18 +36,21 @@ class View:
         return "finished" if self.t is None else f"t = {self.t:.0f}"
 
 
-@torch.inference_mode()
 def decode_frames(model: LatentDiffusion, frames: Sequence[Frame], place: int) -> list[View]:
-    """The picture at `place` of the batch, frame by frame, one decoding at a time to spare memory."""
+    """The picture at `place` of the batch, frame by frame, one decoding at a time to spare memory.
 
-    def decoded(latents: Tensor) -> Image.Image:
-        one = latents[place : place + 1].to(model.device, model.dtype)
-        return to_image(model.autoencoder.decode(one)[0])
+    UserError for a frame that is not finite in float32 either, though the picture may be.
+    """
+
+    def shown(latents: Tensor, t: float | None) -> Image.Image:
+        where = "at the end" if t is None else f"at t = {t:.0f}"
+        refusal = f"the way from noise is not finite {where}; choose less guidance or more steps, or do without it"
+        return to_image(decoded(model, latents[place : place + 1], lambda _: refusal)[0])
 
     views = []
     for frame in frames:
-        latents = decoded(frame.latents)
-        views.append(View(frame.t, latents, latents if frame.t is None else decoded(frame.x0)))
+        latents = shown(frame.latents, frame.t)
+        views.append(View(frame.t, latents, latents if frame.t is None else shown(frame.x0, frame.t)))
     return views
 
 

@@ -39,11 +39,12 @@ class Trajectory:
         if not plan.steps:
             raise ValueError("a plan without steps has no way to keep")
         self._first = plan.steps[0].at
-        times = [step.at.t for step in plan.steps]
+        # Whole levels, for two of Karras's may have one time, rounded.
+        levels = list(dict.fromkeys(step.at for step in plan.steps))
         # The finished latents are the last place, and always kept.
-        self._wanted = {times[place] for place in evenly(len(times) + 1, most)[:-1]}
+        self._wanted = {levels[place] for place in evenly(len(levels) + 1, most)[:-1]}
         self._asked = self._first
-        self._frames: dict[float | None, Frame] = {}
+        self._frames: dict[Level | None, Frame] = {}
 
     @property
     def frames(self) -> list[Frame]:
@@ -55,17 +56,18 @@ class Trajectory:
         if None in self._frames:
             self._frames, self._asked = {}, self._first
         asked = self._asked
-        if asked.t in self._wanted:
+        if asked in self._wanted:
             # The first x is in no call's hands. x0 and eps make up the x that they were told of, exactly
             # where x0 is not clipped, as latents' never is.
             read = asked.mix(denoised.x0, denoised.eps) / asked.norm
-            self._keep(asked.t, read, denoised.x0)
+            self._keep(asked, read, denoised.x0)
         if level.t is None:
             self._keep(None, x, x)
         self._asked = level
         return x
 
-    def _keep(self, t: float | Tensor | None, latents: Tensor, x0: Tensor) -> None:
+    def _keep(self, asked: Level | None, latents: Tensor, x0: Tensor) -> None:
+        t = None if asked is None else asked.t
         assert not isinstance(t, Tensor)
         # Copies, for whoever comes after may change x in place.
-        self._frames[t] = Frame(t, latents.to("cpu", copy=True), x0.to("cpu", copy=True))
+        self._frames[asked] = Frame(t, latents.to("cpu", copy=True), x0.to("cpu", copy=True))

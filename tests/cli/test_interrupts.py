@@ -1,4 +1,4 @@
-"""Ctrl-C anywhere: exit code 130, one line, and of every file all or nothing."""
+"""Ctrl-C anywhere: exit code 130, one line, and of every file all or nothing. SIGTERM: the same, and 143."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from PIL import Image
 
 from latentbrush.cli import main
 from latentbrush.cli.interrupts import one_interrupt
+from latentbrush.files import whole_folder
 
 pytestmark = pytest.mark.capability("interrupts")
 
@@ -69,20 +70,28 @@ def test_a_painting_is_whole_or_not_there(
     assert 0 < finished < len(codes) // 2
 
 
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_the_first_of_several_pictures_stays(
-    run: Callable[..., Any], model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    number: signal.Signals,
+    code: int,
+    run: Callable[..., Any],
+    model_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    # What is not handled would end the tests.
+    signal.signal(signal.SIGTERM, lambda *_: None)
     save, saved = Image.Image.save, []
 
     def interrupted(self: Image.Image, file: Path, **options: Any) -> None:
         saved.append(file)
         save(self, file, **options)
         if len(saved) == 2:
-            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(number)
 
     monkeypatch.setattr(Image.Image, "save", interrupted)
     outcome = run(*painting(model_folder, "--count", "3", "--batch-size", "1"))
-    assert (outcome.code, outcome.err) == (130, "latentbrush: interrupted\n")
+    assert (outcome.code, outcome.err) == (code, "latentbrush: interrupted\n")
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["x-0.png"]
     with Image.open(tmp_path / "new/x-0.png") as picture:
         picture.load()
@@ -102,6 +111,19 @@ def test_a_second_press_does_not_disturb_and_a_late_one_is_heard(monkeypatch: py
             signal.raise_signal(signal.SIGINT)
         now += 2
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_sigterm_leaves_no_half_folder(tmp_path: Path) -> None:
+    ended = []
+    signal.signal(signal.SIGTERM, lambda *_: ended.append(True))
+    with pytest.raises(KeyboardInterrupt), one_interrupt() as interrupt, whole_folder(tmp_path / "world") as new:
+        (new / "half").write_text("half a file")
+        assert len(list(tmp_path.iterdir())) == 1
+        signal.raise_signal(signal.SIGTERM)
+    assert interrupt.code == 143
+    assert list(tmp_path.iterdir()) == []
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+    assert not ended
 
 
 def test_it_is_not_disturbed_while_python_ends() -> None:

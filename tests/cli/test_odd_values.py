@@ -1,4 +1,4 @@
-"""Whatever the options say, a painting command ends with 0 or with 2 and one line: never with a traceback."""
+"""Whatever the options say, a command ends with 0 or with 2 and one line: never with a traceback."""
 
 from __future__ import annotations
 
@@ -7,17 +7,37 @@ import inspect
 import io
 import os
 import tempfile
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from made_up_emoji import make_emoji_folder
 from PIL import Image
+from typer.models import ArgumentInfo
 
 from latentbrush.cli import main
+from latentbrush.cli.diffuse import diffuse
+from latentbrush.cli.evaluate import composition
+from latentbrush.cli.info import info
 from latentbrush.cli.paint import img2img, txt2img
+from latentbrush.cli.reproduce import reproduce
+from latentbrush.cli.tokens import tokens
+from latentbrush.cli.train import train
+
+Commands = dict[str, Callable[..., None]]
+PAINTING: Commands = {"txt2img": txt2img, "img2img": img2img}
+OTHERS: Commands = {
+    "diffuse": diffuse,
+    "tokens": tokens,
+    "info": info,
+    "reproduce": reproduce,
+    "evaluate composition": composition,
+    "train": train,
+}
 
 # Half-letters arrive from a command line that is no UTF-8; NUL cannot, but from Python it can.
 LETTERS = st.characters(exclude_categories=())
@@ -73,37 +93,76 @@ VALUES: dict[str, st.SearchStrategy[str]] = {
     "out": some("x.png", "new", "new/x.png", odd=TEXT.filter(stays_here) | st.sampled_from(PLACES)),
     "image": some("file.png", odd=TEXT | st.sampled_from(["absent.png", ".", "/dev/zero", "/dev/null"])),
     "strength": some(0, 0.5, 1, odd=TEXT | st.floats()),
+    "levels": some(2, 3, odd=TEXT | st.integers()),
+    "file": some("painted.png", odd=TEXT | st.sampled_from(["file.png", "absent.png", ".", "/dev/zero"])),
+    "data": some("DATA", odd=TEXT | st.sampled_from(["absent", ".", "file.png", "/dev/zero", "d\udcff"])),
+    "seeds": some(1, 2, odd=TEXT | st.integers(max_value=2) | st.integers(min_value=101)),
+    "recipe": some("recipe.yaml", odd=TEXT | st.sampled_from(["absent.yaml", ".", "file.png", "/dev/zero"])),
+    "run": some("new", "new/run", odd=TEXT.filter(stays_here) | st.sampled_from(PLACES)),
+    "overrides": some(
+        "ema=0.5", "seed=3", odd=TEXT | st.sampled_from(["a.b", "=", "batch=[", "data=3", "data.size=0"])
+    ),
 }
+ALWAYS = {"prompt", "model", "image", "steps", "out", "seeds", "data", "run"}
+"""The options that nearly every line has, lest defaults decide what is tried."""
+RECIPE = """
+stage: autoencoder
+data: {path: DATA, size: 8}
+autoencoder: {channels: [8], latent_channels: 2, layers_per_block: 1, mid_attention: false, groups: 4,
+  scaling_factor: 1.0, sample_size: 8}
+optimiser: {lr: 1.0e-3}
+steps: 1
+batch: 2
+"""
 
 
 @st.composite
-def command_lines(draw: st.DrawFn) -> list[str]:
-    """Any of the options that the command has by now, each with a value made for it, or with any text."""
-    name, command = draw(st.sampled_from([("txt2img", txt2img), ("img2img", img2img)]))
-    line: list[str] = [name]
-    always = {"prompt", "model", "image", "steps"}
-    for parameter in inspect.signature(command).parameters.values():
-        if parameter.name not in always and draw(st.integers(0, 3)):
+def command_lines(draw: st.DrawFn, commands: Commands) -> list[str]:
+    """Any of the options that a command has by now, each with a value made for it, or with any text."""
+    name = draw(st.sampled_from(sorted(commands)))
+    line = name.split()
+    hints = get_type_hints(commands[name], include_extras=True)
+    for parameter in inspect.signature(commands[name]).parameters.values():
+        declared = hints[parameter.name].__metadata__[0]
+        argument = isinstance(declared, ArgumentInfo)
+        # A picture was painted as it was, and over another only where it says so.
+        always = argument or (parameter.name in ALWAYS and name != "reproduce")
+        if draw(st.integers(0, 29)) == 0 if always else draw(st.integers(0, 3)):
             continue
-        option = "--size" if parameter.name == "canvas" else f"--{parameter.name.replace('_', '-')}"
+        option = next(iter(declared.param_decls or ()), f"--{parameter.name.replace('_', '-')}")
         if isinstance(parameter.default, bool):
             line.append(option)
-        elif parameter.name == "prompt":
-            line.append(draw(VALUES["prompt"]))
         else:
-            line += [option, draw(VALUES.get(parameter.name, TEXT))]
+            value = draw(VALUES.get(parameter.name, TEXT))
+            line += [value] if argument else [option, value]
     return line
 
 
+@pytest.fixture(scope="session")
+def stock(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What lines may name: a model, a world of emoji, a picture and one that was painted, a recipe."""
+    here = tmp_path_factory.mktemp("stock")
+    (here / "MODEL").symlink_to(model_folder)
+    make_emoji_folder(here / "world")
+    (here / "DATA").symlink_to(here / "world")
+    (here / "recipe.yaml").write_text(RECIPE)
+    Image.linear_gradient("L").resize((6, 9)).save(here / "file.png")
+    with contextlib.chdir(here):
+        assert ended(["txt2img", "x", "--model", "MODEL", "--steps", "1", "--out", "painted.png"])[0] == 0
+    return here
+
+
 @contextlib.contextmanager
-def folder(model: Path) -> Iterator[Path]:
-    """An empty working folder but for a picture, with the model in sight."""
+def folder(stock: Path) -> Iterator[Path]:
+    """A working folder that has what lines may name, and nothing else."""
     before = Path.cwd()
     with tempfile.TemporaryDirectory() as name:
         os.chdir(name)
         try:
-            Path("MODEL").symlink_to(model)
-            Image.linear_gradient("L").resize((6, 9)).save("file.png")
+            for name_ in ("MODEL", "DATA"):
+                Path(name_).symlink_to((stock / name_).resolve())
+            for name_ in ("file.png", "painted.png", "recipe.yaml"):
+                Path(name_).write_bytes((stock / name_).read_bytes())
             yield Path(name)
         finally:
             os.chdir(before)
@@ -121,21 +180,21 @@ def ended(line: list[str]) -> tuple[Any, str]:
     return caught.value.code, err.getvalue()
 
 
-@pytest.mark.capability("one-line-errors")
-def test_odd_values(model_folder: Path) -> None:
-    codes: list[int] = []
+def check_all(stock: Path, commands: Commands, count: int) -> dict[tuple[str, int], int]:
+    """How often each command ended with each code, in as many lines."""
+    codes: Counter[tuple[str, int]] = Counter()
 
     @settings(
-        max_examples=150,
+        max_examples=count,
         deadline=None,
         derandomize=True,
         database=None,
         phases=[Phase.generate, Phase.shrink],
         suppress_health_check=list(HealthCheck),
     )
-    @given(command_lines())
+    @given(command_lines(commands))
     def check(line: list[str]) -> None:
-        with folder(model_folder) as here:
+        with folder(stock) as here:
             before = listing(here)
             code, err = ended(line)
             after = listing(here)
@@ -148,13 +207,36 @@ def test_odd_values(model_folder: Path) -> None:
                 assert len(err) < 2100
                 assert not new
             else:
-                pictures = [name for name in new if after[name] is not None]
-                assert pictures
+                pictures = [name for name in new if name.lower().endswith((".png", ".webp")) and after[name]]
+                assert pictures or line[0] in ("tokens", "info")
                 for name in pictures:
                     with Image.open(name) as picture:
                         picture.load()
-        codes.append(code)
+        codes[line[0], code] += 1
 
     check()
+    return codes
+
+
+@pytest.mark.capability("one-line-errors")
+def test_odd_values_to_paint_with(stock: Path) -> None:
+    codes = check_all(stock, PAINTING, 150)
     # Else it would have proved little.
-    assert min(codes.count(0), codes.count(2)) > 20
+    for code in (0, 2):
+        assert sum(codes[name, code] for name in PAINTING) > 20
+
+
+@pytest.mark.capability("one-line-errors")
+def test_odd_values_for_other_commands(stock: Path) -> None:
+    codes = check_all(stock, OTHERS, 150)
+    for name in OTHERS:
+        assert codes[name.split()[0], 0] > 0, codes
+        assert codes[name.split()[0], 2] > 3, codes
+
+
+@pytest.mark.slow
+@pytest.mark.capability("one-line-errors")
+def test_very_many_odd_values(stock: Path) -> None:
+    codes = check_all(stock, PAINTING | OTHERS, 2000)
+    for name in PAINTING | OTHERS:
+        assert min(codes[name.split()[0], code] for code in (0, 2)) > 20, codes

@@ -261,6 +261,75 @@ def test_no_metadata(run: Callable[..., Any], refused: Callable[..., str], model
     assert len(seen) == 2  # the option changes no pixel
 
 
+@pytest.mark.capability("denoising-strip", "denoising-animation")
+def test_the_way_is_shown_again(run: Callable[..., Any], refused: Callable[..., str], model_folder: Path) -> None:
+    """Of the second picture of its batch, which is painted whole."""
+    painting = ["txt2img", "a red heart", "--model", model_folder, "--seed", "5", "--count", "3", "--out", "x.png"]
+    assert run(*painting, "--strip", "--animate").code == 0
+    outcome = run("reproduce", "x-1.png", "--strip", "--animate", "--out", "y.png")
+    assert outcome.out == "y.png (seed 6): identical to x-1.png\ny-strip.png\ny-animation.webp\n"
+    for ending in ("-strip.png", "-animation.webp"):
+        assert Path(f"y{ending}").read_bytes() == Path(f"x-1{ending}").read_bytes()
+    assert Path("x-1-strip.png").read_bytes() != Path("x-0-strip.png").read_bytes()
+    Path("y.png").unlink()
+    assert "y-strip.png exists" in refused("reproduce", "x-1.png", "--strip", "--out", "y.png")
+
+
+def test_without_metadata_it_is_only_the_picture(run: Callable[..., Any], model_folder: Path, tmp_path: Path) -> None:
+    [file] = paint(request(model_folder), tmp_path)
+    outcome = run("reproduce", file, "--no-metadata", "--out", "y.png")
+    assert outcome.out == f"y.png (seed 5): identical to {file}\n"
+    assert read_texts(file)
+    assert read_texts(Path("y.png")) == {}
+
+
+@pytest.mark.capability("device-options")
+def test_where_it_is_painted_can_be_chosen(
+    run: Callable[..., Any],
+    refused: Callable[..., str],
+    model_folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from latentbrush.model import LatentDiffusion
+
+    asked, one_part_on = [], LatentDiffusion.one_part_on
+
+    def spied(self: LatentDiffusion, device: Any) -> LatentDiffusion:
+        asked.append(str(device))
+        return one_part_on(self, device)
+
+    monkeypatch.setattr(LatentDiffusion, "one_part_on", spied)
+    [ours] = paint(request(model_folder), tmp_path)
+    theirs = foreign(tmp_path / "theirs.png", PARAMETERS_KEY, "a heart\nSteps: 2, Seed: 7, RNG: CPU")
+    again(run, ours, "--device", "cpu", "--low-memory")
+    assert run("reproduce", theirs, "--model", model_folder, "--device", "cpu", "--low-memory").code == 0
+    assert asked == ["cpu", "cpu"]
+    for file in (ours, theirs):
+        line = refused("reproduce", file, "--model", model_folder, "--device", "gpu", "--overwrite")
+        assert "device 'gpu' is not here; choose one of auto, cpu" in line
+
+
+@pytest.mark.capability("device-options")
+def test_the_type_is_chosen_where_the_picture_does_not_say(
+    run: Callable[..., Any], refused: Callable[..., str], model_folder: Path, tmp_path: Path
+) -> None:
+    import torch
+
+    [file] = paint(request(model_folder), tmp_path, dtype=torch.bfloat16)
+    again(run, file, "--dtype", "bfloat16")
+    line = refused("reproduce", file, "--dtype", "float32", "--overwrite")
+    assert f"--dtype is float32, but {file} was painted in bfloat16" in line
+    assert line.endswith("leave out --dtype\n")
+    theirs = foreign(tmp_path / "theirs.png", PARAMETERS_KEY, "a heart\nSteps: 2, Seed: 7, RNG: CPU")
+    record = json.loads(read_texts(file)[METADATA_KEY])
+    del record["machine"], record["request"]["model"]["dtype"]
+    early = foreign(tmp_path / "early.png", METADATA_KEY, json.dumps(record))
+    for silent in (theirs, early):
+        assert run("reproduce", silent, "--model", model_folder, "--dtype", "float16", "--overwrite").code == 0
+        assert read_record(Path("out") / f"{silent.stem}-reproduced.png").machine.dtype == "float16"
+
+
 def foreign(path: Path, key: str, text: str) -> Path:
     info = PngInfo()
     info.add_text(key, text)

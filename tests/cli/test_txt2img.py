@@ -146,6 +146,8 @@ BAD_VALUES = {
     "size, not a multiple": (["--size", "9x8"], ["9x8", "multiples of 2", "10x8"]),
     "size, below one cell": (["--size", "1x31"], ["1x31", "2x32"]),
     "size 0": (["--size", "0x0"], ["'0x0'", "WIDTHxHEIGHT"]),
+    "size, too large": (["--size", "99999x32"], ["'99999x32': width", "equal to 16384, not 99999", "to 16384x16384"]),
+    "size, too high": (["--size", "32x99999"], ["'32x99999': height", "not 99999"]),
     "size, one side": (["--size", "8"], ["'8'", "WIDTHxHEIGHT"]),
     "size, three sides": (["--size", "8x8x8"], ["'8x8x8'"]),
     "size, words": (["--size", "big"], ["'big'"]),

@@ -60,6 +60,27 @@ def test_what_a_schedule_refuses(options, said):
 
 
 @pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"beta_start": 1e-9, "beta_end": 2e-9}, "betas from 1e-09 to 2e-09 make abar 1 at t = 0 of 0 .. 999.*larger"),
+        ({"beta_end": 0.9}, r"to 0\.9 make abar 7\.67\d+e-39 at t = 618 of .*smaller betas"),
+        ({"trained_betas": (0.1, 1.0, 0.1, 0.1), "num_train_timesteps": 4}, "to 1 make abar 0 at t = 1 of 0 .. 3"),
+        ({"trained_betas": (1 - 1e-6,) * 8, "num_train_timesteps": 8}, "at t = 6 of 0 .. 7.*smaller"),
+        ({"trained_betas": (1e-9, 0.5), "num_train_timesteps": 2}, "abar 1 at t = 0 of 0 .. 1"),
+        ({"beta_start": 1e-9, "beta_end": 1e-9, "rescale_zero_snr": True}, "betas from 1e-09 to 1e-09 make abar"),
+    ],
+)
+def test_no_level_but_the_last_is_all_noise_and_none_all_picture(options, said):
+    with pytest.raises(UserError, match=said):
+        Schedule(**options)
+
+
+def test_the_last_level_may_be_all_noise():
+    assert float(Schedule(trained_betas=(0.1, 0.2, 1.0), num_train_timesteps=3).alphas_cumprod[-1]) == 0
+    assert float(Schedule(rescale_zero_snr=True, num_train_timesteps=2).alphas_cumprod[-1]) == 0
+
+
+@pytest.mark.parametrize(
     ("t", "said"),
     [
         (torch.tensor([0, 1000]), "0 to 1000.*0 .. 999"),

@@ -152,3 +152,25 @@ def test_the_ceiling_is_the_autoencoders(folder: ImageFolder, make_model: MakeMo
     right = [group == study.originals.group[i] for i, group in enumerate(study.originals.nearest(rebuilt).tolist())]
     test = study.parts["test"]
     assert study.run().scores["test"].ceiling == sum(right[i] for i in test) / len(test)
+
+
+@pytest.mark.capability("float32-retry")
+def test_a_reconstruction_that_overflows_in_half_precision_is_done_in_float32(make_model: MakeModel) -> None:
+    pictures = torch.randint(256, (3, 3, 32, 32), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    for part in ("encoder", "decoder"):
+        model = make_model()
+        with torch.no_grad():
+            getattr(model.autoencoder, part).conv_in.weight.mul_(6e4 if part == "encoder" else 1e5)
+        half = composition._reconstructed(model.to(dtype=torch.float16), pictures)
+        full = composition._reconstructed(model.to(dtype=torch.float32), pictures)
+        assert full.float().std() > 5
+        # The latents are rounded to half precision before they are decoded.
+        assert (half.float() - full.float()).abs().mean() < 5
+
+
+@pytest.mark.capability("finite-pictures")
+def test_a_reconstruction_that_is_not_finite_is_an_error(make_model: MakeModel) -> None:
+    model = make_model()
+    model.autoencoder.decoder.conv_in.weight.data[0] = torch.nan
+    with pytest.raises(UserError, match="picture of an original is not finite; its weights are damaged"):
+        composition._reconstructed(model, torch.zeros(1, 3, 32, 32, dtype=torch.uint8))

@@ -141,6 +141,21 @@ def test_nineteen_in_a_row_do_not_end_it(tmp_path: Path) -> None:
     assert stage.finished
 
 
+@pytest.mark.capability("non-finite-steps")
+@pytest.mark.parametrize("figure", [math.nan, math.inf, -math.inf])
+def test_a_figure_that_is_not_finite_does_not_end_the_run(figure: float, tmp_path: Path) -> None:
+    stage, figures = Line(), [figure, 2.0]
+    stage.validate = lambda: {"error": figures.pop(0), "weight": 1.0}  # type: ignore[method-assign]
+    run_line(stage, recipe(steps=2, validate_every=1), tmp_path)
+    assert stage.finished
+    first, _, second = log_of(tmp_path)
+    note = "no samples are drawn: a figure is not finite"
+    assert first == {"step": 1, "error": None, "weight": 1.0, "note": note}
+    assert second == {"step": 2, "error": 2.0, "weight": 1.0}
+    # What spoils a figure would spoil a picture.
+    assert [path.name for path in (tmp_path / "samples").iterdir()] == ["step-000002.png"]
+
+
 @pytest.mark.capability("resume")
 def test_resuming_on_other_data_is_refused(tmp_path: Path) -> None:
     plan = recipe(steps=2)

@@ -100,6 +100,8 @@ def test_first_stage_refusals_name_key_and_value(override: str, named: list[str]
         ("prediction=noise", ["prediction", "'noise'"]),
         ("weighting=snr", ["weighting", "'snr'"]),
         ("caption_dropout=2", ["caption_dropout", "2"]),
+        ("defaults.steps=1001", ["defaults.steps 1001", "num_train_timesteps", "set at most 1000"]),
+        ("schedule.beta_end=0.9", ["schedule", "betas from 0.00085 to 0.9 make abar"]),
         ("defaults.guidance=.inf", ["defaults.guidance", "inf"]),
         ("autoencoder.groups=4", ["autoencoder"]),  # a first stage's key
     ],
@@ -108,6 +110,13 @@ def test_text_to_image_refusals_name_key_and_value(override: str, named: list[st
     message = refusal(text_to_image_file(tmp_path), override)
     for words in named:
         assert words in message
+
+
+@pytest.mark.parametrize("name", ["/dev/zero", "/dev/null"])
+def test_what_is_no_regular_file_is_not_read(name: str) -> None:
+    """It may never end."""
+    with pytest.raises(UserError, match=f"cannot read the recipe {name}: it is no regular file"):
+        load_recipe(Path(name))
 
 
 @pytest.mark.parametrize("key", ["stage", "data", "optimiser", "steps", "batch", "autoencoder"])

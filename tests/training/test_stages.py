@@ -113,6 +113,28 @@ def test_a_text_to_image_run_leaves_a_model_that_paints(world: Path, first_stage
     ]
 
 
+@pytest.mark.capability("non-finite-steps")
+def test_networks_that_are_spoilt_spoil_no_file(world: Path, first_stage: Path, tmp_path: Path) -> None:
+    """Weights of 1e30 are finite, what the networks compute with them is not, nor the latents' statistics."""
+    for recipe in (
+        autoencoder_recipe(world, steps=8, validate_every=1, optimiser={"lr": 1e30}),
+        text_to_image_recipe(world, first_stage, steps=8, validate_every=1, optimiser={"lr": 1e30}),
+    ):
+        directory = tmp_path / recipe.stage
+        if recipe.stage == "autoencoder":
+            with pytest.raises(UserError, match=r"quant_conv.weight is not finite and would spoil .*vae"):
+                run_recipe(recipe, directory)
+        else:
+            assert "saved as float32" in str(run_recipe(recipe, directory))
+        lines = [json.loads(line) for line in (directory / "log.jsonl").read_text("utf-8").splitlines()]
+        validated = [line for line in lines if "psnr" in line or "nearest" in line]
+        assert len(validated) == 8
+        spoilt = {line["step"] for line in validated if None in line.values()}
+        assert len(spoilt) > 4
+        drawn = {int(path.stem.removeprefix("step-")) for path in (directory / "samples").iterdir()}
+        assert drawn == set(range(1, 9)) - spoilt
+
+
 @pytest.mark.capability("train-text-to-image")
 def test_the_trained_pictures_are_those_of_the_train_split(world: Path, first_stage: Path) -> None:
     first = AutoencoderStage(autoencoder_recipe(world))

@@ -13,6 +13,7 @@ from PIL import Image
 from latentbrush.diffusion import Denoiser, PictureNoise, Schedule
 from latentbrush.errors import UserError
 from latentbrush.model import LatentDiffusion
+from latentbrush.viewing import forward as forward_module
 from latentbrush.viewing import forward_process, forward_sheet
 
 pytestmark = pytest.mark.capability("forward-process")
@@ -81,9 +82,73 @@ def test_a_short_schedule_has_fewer_levels(make_model: Callable[..., LatentDiffu
         forward_process(model, PICTURE, levels=5)
 
 
+@pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "sample"])
+def test_a_model_that_says_nothing_of_the_last_level_is_refused(
+    make_model: Callable[..., LatentDiffusion], prediction: Any
+) -> None:
+    """With words for this command, which has no sampler and no spacing to choose."""
+    model = make_model(schedule=Schedule(rescale_zero_snr=True), prediction=prediction)
+    if prediction != "epsilon":
+        assert forward_process(model, PICTURE, levels=2).levels[-1].alpha == 0
+        return
+    with pytest.raises(UserError, match=r"predicts epsilon, .* at t = 999, .*; choose a model with v_prediction"):
+        forward_process(model, PICTURE, levels=2)
+
+
 def test_a_sheet_has_a_column_a_level(model: LatentDiffusion) -> None:
     sheets = [forward_sheet(model, forward_process(model, PICTURE, levels=count)) for count in (2, 5)]
     assert sheets[0].height == sheets[1].height > 4 * 128
     assert sheets[1].width - sheets[0].width == 3 * 134
     noise = [np.asarray(forward_sheet(model, forward_process(model, PICTURE, levels=2), c)) for c in (0, 1)]
     assert not np.array_equal(noise[0], noise[1])
+
+
+def halved(make_model: Callable[..., LatentDiffusion], too_large: str) -> LatentDiffusion:
+    """A model in float16 of which a part overflows there, and not in float32."""
+    model = make_model()
+    first = {
+        "encoder": model.autoencoder.encoder.conv_in,
+        "decoder": model.autoencoder.decoder.conv_in,
+        "unet": model.unet.conv_in,
+    }[too_large]
+    with torch.no_grad():
+        first.weight.mul_(6e4 if too_large == "encoder" else 1e5)
+    return model.to(dtype=torch.float16)
+
+
+@pytest.mark.capability("float32-retry")
+@pytest.mark.parametrize("part", ["encoder", "decoder", "unet"])
+def test_what_overflows_in_half_precision_is_done_in_float32(
+    make_model: Callable[..., LatentDiffusion], part: str
+) -> None:
+    model = halved(make_model, part)
+    process = forward_process(model, PICTURE, levels=3)
+    sheet = np.asarray(forward_sheet(model, process)).astype(int)
+    assert model.dtype == torch.float16
+    model.to(dtype=torch.float32)
+    # From the same noise, which each type of numbers draws for itself.
+    with torch.inference_mode():
+        full = forward_module._process(model, process.z0, process.noise, "", [0, 500, 999])
+    for level, expected in zip(process.levels, full.levels, strict=True):
+        assert level.loss == pytest.approx(expected.loss, rel=0.05)
+    expected_sheet = np.asarray(forward_sheet(model, full)).astype(int)
+    # Halves are within a few steps of 255 of float32, NaN painted black is not.
+    assert np.abs(sheet - expected_sheet).mean() < 1
+
+
+@pytest.mark.capability("finite-pictures")
+def test_what_is_not_finite_in_float32_either_is_an_error(make_model: Callable[..., LatentDiffusion]) -> None:
+    for part, said in {
+        "encoder": "makes of a picture what is not finite; its weights are damaged",
+        "unet": "what the model says of the picture is not finite; its weights are damaged",
+    }.items():
+        model = make_model()
+        spoilt = model.unet if part == "unet" else model.autoencoder.encoder
+        spoilt.conv_in.weight.data[0] = torch.nan
+        with pytest.raises(UserError, match=said):
+            forward_process(model, PICTURE, levels=2)
+    model = make_model()
+    process = forward_process(model, PICTURE, levels=2)
+    model.autoencoder.decoder.conv_in.weight.data[0] = torch.nan
+    with pytest.raises(UserError, match="the picture at t = 0 is not finite"):
+        forward_sheet(model, process)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,19 @@ import pytest
 import torch
 from PIL import Image
 
-from latentbrush.viewing import View, animation, durations, labelled_sheet, save_animation, save_sheet, strip
+from latentbrush.errors import UserError
+from latentbrush.model import LatentDiffusion
+from latentbrush.viewing import (
+    Frame,
+    View,
+    animation,
+    decode_frames,
+    durations,
+    labelled_sheet,
+    save_animation,
+    save_sheet,
+    strip,
+)
 from latentbrush.viewing.forward import signed_map
 from latentbrush.viewing.sheet import PAPER
 
@@ -115,3 +128,32 @@ def test_signs_are_colours() -> None:
     assert red[0] > red[2] + 100
     assert blue[2] > blue[0] + 100
     assert red[1] < pink[1] < 255
+
+
+@pytest.mark.capability("float32-retry")
+def test_frames_that_overflow_in_half_precision_are_decoded_in_float32(
+    make_model: Callable[..., LatentDiffusion],
+) -> None:
+    model = make_model()
+    with torch.no_grad():
+        model.autoencoder.decoder.conv_in.weight.mul_(1e5)
+    model.to(dtype=torch.float16)
+    latents = torch.randn(2, 4, 8, 8, generator=torch.Generator().manual_seed(0)).half()
+    assert not bool(model.autoencoder.decode(latents).isfinite().all())  # as it was meant
+    frames = [Frame(999.0, latents, latents.flip(0)), Frame(None, latents, latents)]
+    half = decode_frames(model, frames, 1)
+    assert model.dtype == torch.float16
+    full = decode_frames(model.to(dtype=torch.float32), frames, 1)
+    for view, expected in zip(half, full, strict=True):
+        assert np.array_equal(np.asarray(view.latents), np.asarray(expected.latents))
+        assert np.array_equal(np.asarray(view.x0), np.asarray(expected.x0))
+
+
+@pytest.mark.capability("finite-pictures")
+def test_a_frame_that_is_not_finite_is_an_error(make_model: Callable[..., LatentDiffusion]) -> None:
+    latents = torch.zeros(1, 4, 8, 8)
+    spoilt = Frame(500.0, latents, latents * torch.nan)
+    with pytest.raises(UserError, match=r"way from noise is not finite at t = 500; choose less guidance"):
+        decode_frames(make_model(), [spoilt], 0)
+    with pytest.raises(UserError, match="not finite at the end"):
+        decode_frames(make_model(), [Frame(None, spoilt.x0, spoilt.x0)], 0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 from torch import Tensor
@@ -13,6 +15,7 @@ from latentbrush.diffusion import (
     Level,
     PictureNoise,
     Plan,
+    PlanConfig,
     Prediction,
     Schedule,
     make_plan,
@@ -71,6 +74,19 @@ def test_the_frames_are_bounded_and_even() -> None:
     painted("heun", plan, trajectory, Watched())
     times = [step.at.t for step in plan.steps]
     assert [frame.t for frame in trajectory.frames] == [times[0], times[10], times[20], None]
+
+
+def test_levels_of_one_time_are_frames_of_their_own() -> None:
+    """Karras's levels are told to the network by their times, rounded, of which two may be one."""
+    plan = make_plan("dpmpp_2m", Schedule(), 60, PlanConfig("linspace", use_karras_sigmas=True))
+    times = [step.at.t for step in plan.steps]
+    assert len(set(times)) < len(times) == 60  # as it was meant
+    trajectory = Trajectory(plan, most=100)
+    painted("dpmpp_2m", plan, trajectory, Watched())
+    *noisy, last = trajectory.frames
+    assert [frame.t for frame in noisy] == times
+    assert last.t is None
+    assert not any(torch.equal(one.latents, other.latents) for one, other in pairwise(noisy))
 
 
 def test_a_further_batch_replaces_the_one_before() -> None:

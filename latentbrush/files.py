@@ -56,19 +56,28 @@ def whole_file(path: Path) -> Iterator[Path]:
 def whole_folder(path: Path) -> Iterator[Path]:
     """A new folder to fill, which takes the place of `path` and what was in it if the block ends well.
 
-    Whether a folder may be replaced is the caller's to decide beforehand. UserError where the disk refuses.
+    Whether a folder may be replaced is the caller's to decide beforehand. Parents that are absent are made, and go
+    again with a block that fails. UserError where the disk refuses, and for a link: only the link could be replaced.
     """
     path = path.expanduser().absolute()
+    if path.is_symlink():
+        raise UserError(f"{path} is a link; give the folder that it leads to, or another name")
     new, old = _beside(path), _beside(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        new.mkdir()
-        yield new
-        if path.exists():
-            path.rename(old)
-        new.rename(path)
+        with new_folders(path.parent), _settled(path, new, old):
+            new.mkdir()
+            yield new
+            if path.exists():
+                path.rename(old)
+            new.rename(path)
     except OSError as error:
         raise _refusal(path, error) from None
+
+
+@contextmanager
+def _settled(path: Path, new: Path, old: Path) -> Iterator[None]:
+    try:
+        yield
     finally:
         try:
             _settle(path, new, old)

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from latentbrush.data.pictures import as_rgb
 from latentbrush.data.pixels import to_bytes
 from latentbrush.devices import HALVES, enough_memory, in_float32, not_finite, precision
 from latentbrush.diffusion import (
@@ -25,7 +26,7 @@ from latentbrush.diffusion import (
     picture_seeds,
 )
 from latentbrush.errors import UserError
-from latentbrush.formats import PictureRecord, as_rgb, cover, record_of
+from latentbrush.formats import PictureRecord, cover, record_of
 from latentbrush.model import LatentDiffusion
 from latentbrush.nn import Condition, Posterior
 from latentbrush.request import Batch, Canvas, GuidanceRequest, ImageRequest

@@ -22,6 +22,7 @@ __all__ = [
     "Precision",
     "Sampling",
     "Start",
+    "Text",
 ]
 
 

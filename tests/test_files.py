@@ -77,6 +77,29 @@ def test_a_failed_block_leaves_the_old_folder(tmp_path: Path, error: type[BaseEx
     assert os.listdir(tmp_path) == ["model"]
 
 
+def test_a_link_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "far").mkdir()
+    (tmp_path / "link").symlink_to("far")
+    with pytest.raises(UserError, match=r"link is a link; give the folder"), whole_folder(tmp_path / "link") as new:
+        (new / "file").touch()
+    assert sorted(os.listdir(tmp_path)) == ["far", "link"]
+    assert os.readlink(tmp_path / "link") == "far"
+    assert os.listdir(tmp_path / "far") == []
+
+
+@pytest.mark.parametrize("error", [RuntimeError, OSError, KeyboardInterrupt])
+def test_a_failed_block_leaves_no_parents_of_its_own(tmp_path: Path, error: type[BaseException]) -> None:
+    (tmp_path / "there").mkdir()
+    wanted = UserError if error is OSError else error
+    with pytest.raises(wanted), whole_folder(tmp_path / "there" / "deep" / "model") as new:
+        (new / "half").touch()
+        raise error
+    assert os.listdir(tmp_path / "there") == []
+    with whole_folder(tmp_path / "there" / "deep" / "model"):
+        pass
+    assert os.listdir(tmp_path / "there" / "deep") == ["model"]
+
+
 def test_an_interrupt_between_the_two_moves_puts_the_old_folder_back(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

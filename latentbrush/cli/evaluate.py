@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from pydantic import TypeAdapter
 
 from latentbrush.cli.options import filename, number, whole
 from latentbrush.cli.progress import steps_bar
-from latentbrush.request import GuidanceRequest, ImageRequest, Sampling
+from latentbrush.request import GuidanceRequest, ImageRequest, Sampling, Text
 
 if TYPE_CHECKING:  # studies import torch
     from latentbrush.studies import Composition
@@ -48,6 +49,8 @@ def composition(
     request = ImageRequest(
         prompt="", sampling=Sampling(steps=steps, sampler=sampler), guidance=GuidanceRequest(weight=guidance)
     )
+    # Asked now: a name that no JSON file can hold would be refused when all is painted.
+    about = TypeAdapter(dict[str, Text]).validate_python({"model": model, "data": str(data)})
     from latentbrush.data.folder import ImageFolder
     from latentbrush.formats import load_model, replaced_folder
     from latentbrush.studies import CompositionStudy
@@ -57,7 +60,7 @@ def composition(
     with replaced_folder(out, overwrite=overwrite, ours=("composition.json",)) as new:
         with steps_bar(study.calls) as on_step:
             found = study.run(on_step)
-        found.save(new, {"model": model, "data": str(data)})
+        found.save(new, about)
     _print(found)
     print(f"{out / 'composition.json'}\n{out / 'composition.png'}")
 

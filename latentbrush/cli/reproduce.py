@@ -25,6 +25,8 @@ __all__ = ["reproduce"]
 
 MAX_NOTES = 30
 """Lines about one picture; a file may give cause for any number."""
+MAX_BATCH = 64
+"""Pictures painted together for the sake of one, and more only when meant: a file may state any number."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ def reproduce(
     model: Annotated[str | None, typer.Option(help="Instead of the model that FILE names.")] = None,
     image: Annotated[Path | None, typer.Option(parser=filename, help="The picture that FILE was painted over.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing picture.")] = False,
+    large: Annotated[bool, typer.Option("--large", help="Paint very large pictures and batches, too.")] = False,
 ) -> None:
     """Paint the picture in FILE again, from its own metadata.
 
@@ -62,6 +65,8 @@ def reproduce(
     path = output_path(out, f"{file.stem[:50]}-reproduced")
     check_writable([path], overwrite=overwrite)
     task = _again(told, file, model, start) if isinstance(told, PictureRecord) else _alike(told, model, start)
+    if not large:
+        _check_size(task, file)
     images = {} if start is None else {start.sha256: start.image}
     with steps_bar(plan_of(task.model, task.request).calls) as on_step:
         batch = list(stream(task.model, task.request, on_step, images, batches=[task.batch]))
@@ -124,6 +129,23 @@ def _alike(told: Parameters, name: str | None, start: Photo | None) -> Task:
         if left_out := model.text.cut(prompt):
             notes.append(f"the {what} is too long; left out: {short(left_out)}")
     return Task(model, resolve(model, request), Batch(first=0, size=1), 0, notes)
+
+
+def _check_size(task: Task, file: Path) -> None:
+    """A file may state what would take hours and all memory; UserError where only the user can mean it."""
+    from latentbrush.formats.foreign import MAX_LARGER
+
+    own, canvas = task.model.defaults, task.request.canvas
+    assert canvas.width is not None
+    assert canvas.height is not None
+    said = None
+    if canvas.width * canvas.height > MAX_LARGER * own.width * own.height:
+        size = f"{canvas.width}x{canvas.height} pixels"
+        said = f"with {size}, more than {MAX_LARGER} times the {own.width}x{own.height} of this model"
+    elif task.batch.size > MAX_BATCH:
+        said = f"in a batch of {task.batch.size}, more than {MAX_BATCH}"
+    if said is not None:
+        raise UserError(f"{file} was painted {said}; if you mean that, add --large")
 
 
 def _check_start(then: PictureRecord, file: Path, start: Photo | None) -> None:

@@ -34,7 +34,7 @@ class PaintOptions:
     canvas: Annotated[Canvas | None, typer.Option("--size", parser=size, metavar="WxH", help="In pixels.")] = None
     batch_size: Annotated[int, typer.Option(parser=whole, help="Pictures painted at once.")] = Sampling().batch_size
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps, ...: where to compute.")] = "auto"
-    dtype: Annotated[str, typer.Option(help="auto, float32, float16 or bfloat16: how precisely.")] = "auto"
+    dtype: Annotated[str, typer.Option(help="auto, float32, float16, bfloat16 or float64: how precisely.")] = "auto"
     low_memory: Annotated[bool, typer.Option("--low-memory", help="Keep on the device only the network at work.")] = (
         False
     )

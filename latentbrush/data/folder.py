@@ -5,16 +5,16 @@ Every line of metadata.jsonl is a JSON object with `file_name`, relative to the 
 """
 
 import json
-import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image, ImageColor, ImageOps
+from PIL import Image, ImageColor
 
-from latentbrush.errors import UserError
+from latentbrush.data.pictures import read_upright, reason
+from latentbrush.errors import UserError, short
 
 __all__ = ["ImageFolder"]
 
@@ -25,8 +25,8 @@ _EXPECTED = "write one JSON object a line, with 'file_name' and 'text'"
 class ImageFolder:
     """The images of a folder in the order of its metadata.jsonl, with their records.
 
-    Opening reads the metadata and checks that every file is there; pixels are read by `image`, `load` and
-    `load_rgba`. UserError, naming the file or the line, for anything missing, malformed or unreadable, and
+    Opening reads the metadata and checks that every file is there; pixels are read by `image` and
+    `load`. UserError, naming the file or the line, for anything missing, malformed or unreadable, and
     for a `file_name` that leads out of the folder.
     """
 
@@ -64,13 +64,13 @@ class ImageFolder:
         """One picture as RGBA in its own size, turned as its EXIF orientation says."""
         path = self.directory / self.records[index]["file_name"]
         try:
-            with Image.open(path) as file:
-                return ImageOps.exif_transpose(file).convert("RGBA")
-        # Pillow's readers raise all of these on damaged files; the last is its guard against huge ones.
-        except (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError) as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+            with path.open("rb") as file:
+                return read_upright(file).convert("RGBA")
+        except UserError as error:
+            raise UserError(f"the image {path}: {error}, or take its line out of {METADATA}") from None
+        except Exception as error:  # on damaged files Pillow's readers raise whatever their parsing meets
             raise UserError(
-                f"cannot read the image {path} ({reason}): replace it or take its line out of {METADATA}"
+                f"cannot read the image {path} ({reason(error)}): replace it or take its line out of {METADATA}"
             ) from error
 
     def load(self, size: int, background: str | tuple[int, int, int] = "white") -> torch.Tensor:
@@ -80,18 +80,11 @@ class ImageFolder:
         to the square in their middle.
         """
         colour = _colour(background)
-        return self._stack(size, 3, lambda image: _on_background(image, colour))
-
-    def load_rgba(self, size: int) -> torch.Tensor:
-        """All pictures with their alpha (not premultiplied): uint8 (N, 4, size, size), 0 to 255."""
-        return self._stack(size, 4, lambda image: image)
-
-    def _stack(self, size: int, channels: int, prepare: Callable[[Image.Image], Image.Image]) -> torch.Tensor:
         if size < 1:
             raise UserError(f"size is {size} pixels, but must be at least 1")
-        pixels = np.empty((len(self), channels, size, size), dtype=np.uint8)
+        pixels = np.empty((len(self), 3, size, size), dtype=np.uint8)
         for index in range(len(self)):
-            image = _resized(prepare(_middle_square(self.image(index))), size)
+            image = _resized(_on_background(_middle_square(self.image(index)), colour), size)
             pixels[index] = np.asarray(image).transpose(2, 0, 1)
         return torch.from_numpy(pixels)
 
@@ -117,7 +110,9 @@ def _read_record(directory: Path, line: bytes, place: str) -> dict[str, Any]:
     try:
         # Some editors begin a file with a byte order mark.
         record = json.loads(line.decode("utf-8-sig"))
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
+        if b"\\ud" in line.lower():  # half a letter would fail wherever the text is written
+            json.dumps(record, ensure_ascii=False).encode()
+    except (ValueError, RecursionError) as error:  # a number may be too long, too
         raise UserError(f"{place}: not JSON in UTF-8 ({error}): mend or remove the line") from error
     if not isinstance(record, dict) or not isinstance(record.get("file_name"), str):
         raise UserError(f"{place}: no object with a text 'file_name': mend or remove the line")
@@ -126,7 +121,12 @@ def _read_record(directory: Path, line: bytes, place: str) -> dict[str, Any]:
     for path in (PurePosixPath(name), PureWindowsPath(name)):
         if not name or path.is_absolute() or path.drive or path.root or ".." in path.parts:
             raise UserError(f"{place}: file_name {name!r} leads out of the folder: make it relative, without '..'")
-    if not (directory / name).is_file():
+    try:
+        there = (directory / name).is_file()
+    except OSError as error:  # a name longer than any file's, a folder closed to the user
+        what = f"{short(name)} cannot be looked for ({error.strerror or error})"
+        raise UserError(f"{place}: the image {what}: mend or remove the line") from None
+    if not there:
         raise UserError(f"{place}: the image {name!r} is missing: restore it or remove the line")
     return record
 
@@ -153,7 +153,7 @@ def _middle_square(image: Image.Image) -> Image.Image:
 
 
 def _resized(image: Image.Image, size: int) -> Image.Image:
-    """Resize a square; Pillow multiplies colours by alpha first, so transparent pixels lend none.
+    """Resize a square, whose transparency already lies on a background, so that hidden colours lend nothing.
 
     Whole-number reductions (128 to 32) average blocks: Lanczos overshoots at the hard edges of flat drawings,
     leaves rims beside them that the background clips, and the block mean is what super-resolution inverts.

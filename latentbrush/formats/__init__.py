@@ -12,14 +12,13 @@ from latentbrush.formats.folder import (
 )
 from latentbrush.formats.foreign import foreign_request, foreign_sampler
 from latentbrush.formats.parameters import PARAMETERS_KEY, Parameters, parse_parameters, write_parameters
-from latentbrush.formats.photos import Photo, as_rgb, cover, load_photo
+from latentbrush.formats.photos import Photo, cover, load_photo
 from latentbrush.formats.pictures import (
     METADATA_KEY,
     check_writable,
     output_path,
     output_paths,
     read_record,
-    read_request,
     read_texts,
     save_picture,
     texts_of,
@@ -43,7 +42,6 @@ __all__ = [
     "PictureRecord",
     "PixelScale",
     "TooLargeError",
-    "as_rgb",
     "check_writable",
     "cover",
     "differences",
@@ -61,7 +59,6 @@ __all__ = [
     "parse_parameters",
     "parse_record",
     "read_record",
-    "read_request",
     "read_texts",
     "record_of",
     "replaced_folder",

@@ -8,16 +8,28 @@ A list of a node's name and a number stands for that node's output.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from typing import Any
 
 from latentbrush.errors import UserError
 from latentbrush.formats.parameters import MAX_LENGTH, SAMPLER_NAMES, Parameters
 
-__all__ = ["COMFYUI_KEY", "parse_comfyui"]
+__all__ = ["COMFYUI_KEY", "NODE", "parse_comfyui"]
 
 COMFYUI_KEY = "prompt"
 DEPTH = 20
 """Nodes between a sampler and what it is asked for; a graph may lead in a circle."""
+
+NODE = "Node "
+"""Begins the settings that stand for nodes which nothing here does the work of."""
+
+_PLAIN = {
+    *("KSampler", "CheckpointLoaderSimple", "CLIPTextEncode", "EmptyLatentImage"),
+    *("VAEDecode", "SaveImage", "PreviewImage"),
+}
+_OVER_A_PICTURE = {"LoadImage", "VAEEncode"}
+_NOTHING = "ConditioningZeroOut"
+"""Zeros in the place of words; the words before it have no say."""
 
 _SCHEDULES = {"karras": "Karras", "normal": "Uniform", "sgm_uniform": "SGM Uniform"}
 
@@ -48,24 +60,36 @@ def parse_comfyui(text: str, name: str) -> Parameters:
         "Further KSamplers": len(samplers) - 1 or None,
         "RNG": "CPU",
     }
-    prompts = [_upstream(nodes, given.get(side), "text") for side in ("positive", "negative")]
+    settings |= _others(nodes, over_a_picture=settings["Denoising strength"] is not None)
+    prompts = [_upstream(nodes, given.get(side), "text", side) for side in ("positive", "negative")]
     positive, negative = (prompt if isinstance(prompt, str) else "" for prompt in prompts)
     return Parameters(positive, negative, {key: _told(value) for key, value in settings.items() if value is not None})
 
 
-def _upstream(nodes: dict[str, Any], link: Any, key: str) -> Any:
-    """The input `key` of the node that a link leads to, or of the nearest one further up; None if there is none."""
+def _upstream(nodes: dict[str, Any], link: Any, key: str, side: str | None = None) -> Any:
+    """The input `key` of the node that a link leads to, or of the nearest one further up; None if there is none.
+
+    `side`: of the conditioning. Nodes that take both, as a ControlNet's does, are left by the input of its name.
+    """
     links = [link]
     for _ in range(DEPTH):
         if not links:
             break
         reached = [nodes.get(link[0]) for link in links if _is_link(link)]
-        given = [_inputs(node) for node in reached if isinstance(node, dict)]
+        given = [_inputs(node) for node in reached if isinstance(node, dict) and node.get("class_type") != _NOTHING]
         for inputs in given:
             if key in inputs and not isinstance(inputs[key], list):
                 return inputs[key]
-        links = [value for inputs in given for value in inputs.values() if _is_link(value)][:DEPTH]
+        further = [[inputs[side]] if side in inputs else inputs.values() for inputs in given]
+        links = [value for values in further for value in values if _is_link(value)][:DEPTH]
     return None
+
+
+def _others(nodes: dict[str, Any], *, over_a_picture: bool) -> dict[str, str]:
+    """A setting for each class of nodes whose work is not done here."""
+    known = _PLAIN | _OVER_A_PICTURE if over_a_picture else _PLAIN
+    classes = Counter(str(node.get("class_type")) for node in _nodes(nodes))
+    return {f"{NODE}{name}": f"{count} in the graph" for name, count in classes.items() if name not in known}
 
 
 def _told(value: Any) -> str:

@@ -74,8 +74,8 @@ def load_model(
     `model`: a folder, or the name of a shipped model. `sampler`: instead of the scheduler that the folder
     names, of which then only schedule, prediction type and spacing are read.
     `device`: cpu, cuda, cuda:1, mps, ...; auto is an accelerator where there is one. `dtype`: of all weights,
-    whatever they are stored as: float32, float16 or bfloat16; auto is float32 on a CPU, elsewhere half
-    precision for weights that are stored so. `low_memory`: parts are on the device only while they work.
+    whatever they are stored as: float32, float16, bfloat16 or float64; auto is float32 on a CPU, elsewhere
+    half precision for weights that are stored so. `low_memory`: parts are on the device only while they work.
     UserError for whatever is missing, broken, unknown or does not fit.
     """
     place = choose_device(device)

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from latentbrush.errors import short
+from latentbrush.formats.comfyui import NODE
 from latentbrush.formats.parameters import SAMPLER_NAMES, Parameters, schedule_type
 from latentbrush.model import LatentDiffusion
 from latentbrush.request import Canvas, GuidanceRequest, ImageRequest, ModelRequest, Sampling, Start
@@ -125,7 +126,7 @@ def foreign_request(
     if source != "CPU":
         reader.note("RNG", source, "noise is drawn by the CPU's generator here, so the picture is another")
     for key, value in reader.left.items():
-        reader.note(key, value, "there is no such setting here")
+        reader.note(key, value, "not done here" if key.startswith(NODE) else "there is no such setting here")
     return request, reader.notes
 
 

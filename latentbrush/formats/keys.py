@@ -1,8 +1,7 @@
 """What parameters are called here and in files: short tables of rules, each used in both directions.
 
 A rule (ours, theirs) renames a run of whole, dot-separated segments wherever it occurs; rules apply in
-order, so that a longer one goes before a shorter one. A table whose rules depend on a model's shape, as a
-single-file checkpoint's block numbers do, is made by a function of its config that returns a `Names`.
+order, so that a longer one goes before a shorter one.
 """
 
 from __future__ import annotations
@@ -79,6 +78,7 @@ CLIP_TEXT = Names(
 # The misspelling is transformers' own, from its first version on.
 _VISION: tuple[Rule, ...] = (("layers", "encoder.layers"), ("pre_layernorm", "pre_layrnorm"))
 
+# For image towers that stand alone, as an IP-adapter's does; until those come, only parity tests read one.
 CLIP_VISION = Names(_VISION, prefix="vision_model.", ignored=frozenset({"embeddings.position_ids"}))
 
 CLIP = Names(

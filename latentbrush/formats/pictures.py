@@ -23,7 +23,6 @@ __all__ = [
     "output_path",
     "output_paths",
     "read_record",
-    "read_request",
     "read_texts",
     "save_picture",
     "texts_of",
@@ -117,8 +116,3 @@ def read_record(path: Path) -> PictureRecord:
     if text is None:
         raise UserError(f"{path} carries no request; give a PNG painted here, with its metadata")
     return parse_record(text, str(path))
-
-
-def read_request(path: Path) -> ImageRequest:
-    """The request a picture was painted from. UserError for a file without one."""
-    return read_record(path).request

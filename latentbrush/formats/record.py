@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
-from typing import Annotated, Literal
+from typing import Annotated
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError, model_validator
 
+from latentbrush.devices import precision
 from latentbrush.errors import UserError, one_line, short
 from latentbrush.model import LatentDiffusion
-from latentbrush.request import Batch, ImageRequest
+from latentbrush.request import Batch, ImageRequest, Precision
 
 __all__ = ["MachineRecord", "ModelRecord", "PictureRecord", "differences", "parse_record", "record_of"]
 
@@ -27,7 +28,7 @@ class _Record(BaseModel):
 
 
 class ModelRecord(_Record):
-    """The model's files. `weights`: path within its folder -> SHA-256; `settings`: of all JSON files together.
+    """The model's files. `weights`: path within its folder -> SHA-256; `settings`: of all JSON and text files together.
 
     `sampler`: the one it was read with instead of its own scheduler. Empty for a model that was never a folder.
     """
@@ -41,7 +42,7 @@ class MachineRecord(_Record):
     """On what was computed; `dtype` under torch's name."""
 
     device: Name = "cpu"
-    dtype: Literal["float16", "bfloat16", "float32", "float64"] = "float32"
+    dtype: Precision = "float32"
     threads: Annotated[StrictInt, Field(ge=1)] | None = None
 
 
@@ -102,7 +103,7 @@ def record_of(
         model=files,
         machine=MachineRecord(
             device=model.device.type,
-            dtype=str(model.dtype).removeprefix("torch."),  # type: ignore[arg-type]  # pydantic checks it
+            dtype=precision(model.dtype),  # type: ignore[arg-type]  # pydantic checks it
             threads=torch.get_num_threads(),
         ),
         versions={"latentbrush": _our_version(), "torch": torch.__version__},
@@ -134,7 +135,7 @@ def differences(then: PictureRecord, now: PictureRecord) -> Iterator[str]:
         elif before != after:
             yield f"the weights {short(path)}: SHA-256 {after[:10]}..., painted with {before[:10]}..."
     if then.model.settings not in (None, now.model.settings):
-        yield "the model's settings: its JSON files are not those that the picture was painted with"
+        yield "the model's settings: its JSON or text files are not those that the picture was painted with"
     for library in sorted(then.versions):
         if then.versions[library] != now.versions.get(library):
             yield f"{short(library)}: {now.versions.get(library)}, painted with {short(then.versions[library])}"

@@ -109,7 +109,7 @@ def read_header(path: Path) -> list[Entry]:
             return entries
     except (SafetensorError, OSError, ValueError) as error:
         raise UserError(
-            f"{path} is no sound safetensors file ({_one_line(error)}); copy or download it again"
+            f"{path} is no sound safetensors file ({error}); copy or download it again"
         ) from None
 
 
@@ -198,10 +198,6 @@ def _also(unused: list[str]) -> str:
     return f", and holds {_listed(unused)} instead" if unused else ""
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
-
-
 def save_weights(network: nn.Module, path: Path, names: Names, dtype: torch.dtype) -> None:
     """Write all parameters as `dtype`, under a temporary name first, so that no half file ever stands.
 
@@ -219,4 +215,4 @@ def save_weights(network: nn.Module, path: Path, names: Names, dtype: torch.dtyp
         try:
             save_file(state, unfinished, metadata={"format": "pt"})
         except SafetensorError as error:
-            raise UserError(f"cannot write {path} ({_one_line(error)}); make room or choose another place") from None
+            raise UserError(f"cannot write {path} ({error}); make room or choose another place") from None

@@ -27,9 +27,10 @@ from latentbrush.evaluation import (
     score_part,
 )
 from latentbrush.evaluation.nearest import SHIFT
+from latentbrush.formats import record_of
 from latentbrush.model import LatentDiffusion
 from latentbrush.pipeline import paint, plan_of, resolve
-from latentbrush.request import ImageRequest
+from latentbrush.request import Batch, ImageRequest
 
 __all__ = ["Composition", "CompositionStudy", "Painting"]
 
@@ -147,7 +148,15 @@ class Composition:
             "distinct": len(originals.distinct),
             "ceiling": round(self.scores["test"].ceiling, 4),
             **{name: score.to_json() for name, score in self.scores.items()},
+            "painted_by": self._painted_by(),
         }
+
+    def _painted_by(self) -> dict[str, Any]:
+        """The model's files, the machine and the versions, as every picture's record has them."""
+        model, request = self.study.model, self.study.request
+        steps = len(plan_of(model, request).steps)
+        record = record_of(model, request, index=0, batch=Batch(first=0, size=1), steps_run=steps)
+        return record.model_dump(mode="json", include={"model", "machine", "versions"})
 
     def sheet(self, title: str) -> Image.Image:
         """A contact sheet of evenly chosen captions: hard ones, others of the test half, trained ones."""

@@ -8,13 +8,14 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import yaml
 
 from latentbrush.data import emoji
 from latentbrush.data.folder import ImageFolder
+from latentbrush.request import Precision
 
 ROOT = Path(__file__).parents[2]
 
@@ -31,7 +32,8 @@ def python(*arguments: str | Path, cwd: Path) -> subprocess.CompletedProcess[str
         ([], ["txt2img", "train", "data"]),
         (["--help"], ["txt2img", "train", "data"]),
         (["txt2img", "--help"], ["PROMPT", "--steps", "--size", "--guidance", "--overwrite"]),
-        (["reproduce", "--help"], ["FILE", "--model", "--image", "--out", "--overwrite"]),
+        (["txt2img", "--help"], ["auto", *get_args(Precision)]),
+        (["reproduce", "--help"], ["FILE", "--model", "--image", "--out", "--overwrite", "--large"]),
         (["train", "--help"], ["RECIPE", "--run", "--resume", "--set"]),
         (["evaluate", "--help"], ["composition"]),
         (["evaluate", "composition", "--help"], ["--model", "--data", "--seeds", "--out", "--overwrite"]),

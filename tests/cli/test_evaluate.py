@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -51,6 +52,12 @@ def test_figures_sheet_and_paintings_are_written(run: Callable[..., Any], measur
     lines = Path("new/report/paintings.jsonl").read_text(encoding="utf-8").splitlines()
     shares = [line["right"] for line in map(json.loads, lines) if "test" in line["parts"]]
     assert figures["test"]["accuracy"] == pytest.approx(sum(shares) / len(shares), abs=1e-4)
+    painted_by = figures["painted_by"]
+    unet = Path(measuring[-1]) / "unet" / "diffusion_pytorch_model.safetensors"
+    sha256 = hashlib.sha256(unet.read_bytes()).hexdigest()
+    assert painted_by["model"]["weights"]["unet/diffusion_pytorch_model.safetensors"] == sha256
+    assert painted_by["machine"] == {"device": "cpu", "dtype": "float32", "threads": 1}
+    assert set(painted_by["versions"]) == {"latentbrush", "torch"}
     with Image.open("new/report/composition.png") as sheet:
         assert sheet.width > 500
 
@@ -97,6 +104,20 @@ def test_what_cannot_be_measured_is_refused(
         line = line or json.dumps(record | {"file_name": "x.png"})
         (tmp_path / name / "metadata.jsonl").write_text(line + "\n", encoding="utf-8")
     assert said in refused(*measuring, *arguments)
+
+
+def test_names_that_no_report_could_hold_are_refused_before_painting(
+    refused: Callable[..., str], measuring: list[str | Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def painted(*_: Any) -> None:
+        pytest.fail("it began to paint")
+
+    monkeypatch.setattr(composition.CompositionStudy, "run", painted)
+    (tmp_path / "d\udcff").symlink_to("data/emoji")
+    (tmp_path / "m\udcff").symlink_to(measuring[-1])
+    for arguments in (["--data", "d\udcff"], ["--model", "m\udcff"]):
+        line = refused(*measuring, "--out", "report", *arguments)
+        assert f"{arguments[0][2:]}: the text is not valid Unicode; write it in UTF-8" in line
 
 
 def test_a_model_larger_than_the_originals_is_refused(

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from latentbrush.cli import main
-from latentbrush.formats import read_request
+from latentbrush.formats import read_record
 
 PROMPTS = {
     "empty": "",
@@ -38,7 +38,7 @@ def test_every_prompt_is_painted_and_kept(
     assert outcome.code == 0, outcome.err
     (path,) = (tmp_path / "out").iterdir()
     assert path.name.isprintable()
-    request = read_request(path)
+    request = read_record(path).request
     assert (request.prompt, request.guidance.negative) == (prompt, prompt)
     for line in outcome.err.splitlines():  # what did not fit is said, in a line each that leaves the terminal as it is
         assert "is too long; left out: " in line
@@ -89,7 +89,7 @@ def test_the_type_is_chosen_and_written_down(
     dtype: str, run: Callable[..., Any], model_folder: Path, tmp_path: Path
 ) -> None:
     assert run(*painting(model_folder, "a red heart", "--dtype", dtype, "--device", "cpu", "--out", "x.png")).code == 0
-    assert read_request(tmp_path / "x.png").model.dtype == dtype
+    assert read_record(tmp_path / "x.png").request.model.dtype == dtype
 
 
 @pytest.mark.capability("low-memory")
@@ -113,7 +113,7 @@ def test_low_memory_and_small_batches_change_no_picture(
             plain, low, one = (np.asarray(image).astype(int) for image in (a, b, c))
         assert np.array_equal(plain, low)
         assert np.abs(plain - one).max() <= 1  # kernels may round differently at another batch size
-    assert read_request(tmp_path / "one-0.png").sampling.batch_size == 1
+    assert read_record(tmp_path / "one-0.png").request.sampling.batch_size == 1
 
 
 def from_picture(model: Path, image: str) -> list[str | Path]:

@@ -200,7 +200,7 @@ def test_other_versions_settings_and_machines_are_named(
     first, *others = run("reproduce", file).out.splitlines()
     assert first.endswith(f"identical to {file}")
     assert len(others) == 5
-    assert others[0] == "- the model's settings: its JSON files are not those that the picture was painted with"
+    assert others[0] == "- the model's settings: its JSON or text files are not those that the picture was painted with"
     assert others[1] == "- 'jax': None, painted with '1'"
     assert others[2].endswith(r"painted with '1.0\x1b[31m'")
     assert others[3:] == ["- device: cpu, painted with 'abacus'", "- threads: 1, painted with 1000"]
@@ -370,6 +370,45 @@ def test_records_that_lie_are_refused_in_one_line(
         record = json.dumps({"index": 0, "steps_run": 1, **lie, "request": wanted})
     line = refused("reproduce", foreign(tmp_path / "x.png", METADATA_KEY, record))
     assert len(line) < 1000
+
+
+@pytest.mark.parametrize(
+    ("canvas", "sampling", "said"),
+    [
+        ((16, 18), {}, "16x18 pixels, more than 4 times the 8x8 of this model"),
+        ((16384, 16384), {"steps": 1000}, "16384x16384 pixels, more than"),
+        ((8, 8), {"count": 100_000, "batch_size": 100_000}, "in a batch of 100000, more than 64"),
+    ],
+)
+def test_what_would_take_hours_is_painted_only_when_meant(
+    refused: Callable[..., str],
+    model_folder: Path,
+    tmp_path: Path,
+    canvas: tuple[int, int],
+    sampling: dict[str, int],
+    said: str,
+) -> None:
+    wanted = request(model_folder, **sampling).model_dump()
+    wanted["canvas"] = {"width": canvas[0], "height": canvas[1]}
+    record = json.dumps({"request": wanted, "index": 0, "steps_run": 1})
+    line = refused("reproduce", foreign(tmp_path / "x.png", METADATA_KEY, record))
+    assert said in line
+    assert "x.png was painted " in line
+    assert line.endswith("; if you mean that, add --large\n")
+
+
+def test_large_pictures_of_our_own_are_painted_when_meant(
+    run: Callable[..., Any], model_folder: Path, tmp_path: Path
+) -> None:
+    wanted = request(model_folder, steps=1).model_copy(update={"canvas": Canvas(width=16, height=18)})
+    [file] = paint(wanted, tmp_path)
+    assert run("reproduce", file).code == 2
+    again(run, file, "--large")
+    at_once = paint(request(model_folder, steps=1, count=65, batch_size=65), tmp_path)
+    assert run("reproduce", at_once[64]).code == 2
+    again(run, at_once[64], "--large")
+    largest = paint(request(model_folder, steps=1, count=64, batch_size=64), tmp_path)
+    again(run, largest[0])
 
 
 def test_files_that_are_no_pictures(refused: Callable[..., str], tmp_path: Path) -> None:

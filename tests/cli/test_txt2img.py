@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from latentbrush.diffusion import plans
-from latentbrush.formats import METADATA_KEY, load_model, read_request
+from latentbrush.formats import METADATA_KEY, load_model, read_record
 from latentbrush.pipeline import generate
 from latentbrush.request import ImageRequest
 
@@ -41,7 +41,7 @@ def test_the_seed_is_random_and_printed_by_default(run: Callable[..., Any], mode
     for i in range(2):
         out = run(*painting(model_folder, "--steps", "1", "--out", f"{i}.png")).out
         seeds.append(int(out.removeprefix(f"{i}.png (seed ").removesuffix(")\n")))
-        assert read_request(Path(f"{i}.png")).sampling.seed == seeds[-1]
+        assert read_record(Path(f"{i}.png")).request.sampling.seed == seeds[-1]
     assert seeds[0] != seeds[1]  # equal by chance once in four thousand million runs
 
 
@@ -70,7 +70,7 @@ def test_a_folder_takes_names_from_prompt_and_seed(
 def test_the_picture_carries_its_request(run: Callable[..., Any], model_folder: Path) -> None:
     arguments = ["--steps", "2", "--sampler", "euler", "--guidance", "1.5", "--size", "12x8", "--seed", "5"]
     run(*painting(model_folder, *arguments, "--negative", "파란색", "--count", "2", "--out", "x.png"))
-    request = read_request(Path("x-1.png"))
+    request = read_record(Path("x-1.png")).request
     assert (request.canvas.width, request.canvas.height) == (12, 8)
     sampling = request.sampling
     assert (sampling.sampler, sampling.steps, sampling.seed, sampling.count) == ("euler", 2, 5, 2)
@@ -91,7 +91,7 @@ def nones(value: Any) -> list[str]:
 
 def test_painting_the_carried_request_again_gives_the_same_pixels(run: Callable[..., Any], model_folder: Path) -> None:
     run(*painting(model_folder, "--count", "2", "--out", "x.png"))
-    request = read_request(Path("x-0.png"))
+    request = read_record(Path("x-0.png")).request
     assert (
         nones(request.model_dump(exclude={"start"})) == []
     )  # no picture to start from, and every choice is written down, not left to a model's defaults

@@ -155,5 +155,16 @@ def test_records_refuse_other_folders() -> None:
         EmojiRecord.parse({"file_name": "x.png"})
     record = EmojiRecord.of(Emoji((0x1F600,), "grinning face", "Smileys & Emotion", "face-smiling"))
     assert EmojiRecord.parse({**record.to_json(), "more": 1}) == record
-    with pytest.raises(UserError, match="the split 'dev', not one of train"):
-        EmojiRecord.parse({**record.to_json(), "split": "dev"})
+    for key, value, needed in (
+        ("split", "dev", "one of train, validation, test"),
+        ("split", ["train"], "one of train"),
+        ("name", 5, "a text"),
+        ("name_ko", 5, "a text or null"),
+        ("hard", "no", "true or false"),
+        ("keywords", None, "a list of texts"),
+        ("keywords", "face", "a list of texts"),
+        ("attributes", [1], "a list of texts"),
+    ):
+        with pytest.raises(UserError) as caught:
+            EmojiRecord.parse({**record.to_json(), key: value})
+        assert f"{key} {value!r} in metadata.jsonl, needed is {needed}" in str(caught.value)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import EpsImagePlugin, Image
 
 from latentbrush.data import ImageFolder
 from latentbrush.errors import UserError
@@ -62,9 +62,6 @@ def test_load_composites_on_the_background(tmp_path: Path) -> None:
     assert (pixels[1] == 255).all()
     assert (folder.load(8, "black")[0, :, 3, 3]).tolist() == [128, 0, 0]
     assert (folder.load(8, (10, 20, 30))[1] == torch.tensor([10, 20, 30]).view(3, 1, 1)).all()
-    rgba = folder.load_rgba(8)
-    assert rgba.shape == (2, 4, 8, 8)
-    assert rgba[0, :, 3, 3].tolist() == [255, 0, 0, 128]
 
 
 @pytest.mark.parametrize("size", [2, 3])
@@ -77,9 +74,6 @@ def test_transparent_pixels_lend_no_colour(tmp_path: Path, size: int) -> None:
     on_black = folder.load(size, "black")[0]
     assert (on_black[1:] == 0).all()
     assert on_black[0].max() > 150
-    rgba = folder.load_rgba(size)[0]
-    assert (rgba[1] == 0).all()
-    assert (rgba[0][rgba[3] > 8] > 250).all()
 
 
 def test_whole_number_reduction_is_the_mean_of_blocks(tmp_path: Path) -> None:
@@ -127,6 +121,9 @@ def test_other_shapes_are_cut_to_the_middle_and_modes_converted(tmp_path: Path) 
         (r'{"file_name": "C:\\a.png"}', r"line 3: .*leads out of the folder"),
         ('{"file_name": "none.png"}', r"line 3: the image 'none\.png' is missing"),
         (r'{"file_name": "a\u0000.png"}', r"line 3: the image .* is missing"),
+        ('{"file_name": "a.png", "size": ' + "9" * 5000 + "}", r"line 3: not JSON .*digits"),
+        (r'{"file_name": "a.png", "text": "\uD83d"}', r"line 3: not JSON .*surrogates"),
+        ('{"file_name": "' + "x" * 300 + '"}', r"line 3: the image 'x+'\.* cannot be looked for \(File name too long\)"),
     ],
 )
 def test_bad_lines_are_named(tmp_path: Path, line: str, message: str) -> None:
@@ -172,6 +169,35 @@ def test_damaged_images_are_named(tmp_path: Path, suffix: str) -> None:
     path.unlink()
     with pytest.raises(UserError, match=rf"cannot read the image .*a\.{suffix} "):
         folder.load(8)
+
+
+@pytest.mark.capability("safe-loading")
+def test_no_picture_starts_another_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pillow hands EPS to Ghostscript, whatever the file is called."""
+    folder = ImageFolder(_write(tmp_path, {"a.png": _plain("red")}))
+    (tmp_path / "a.png").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\n")
+    started: list[Any] = []
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *given, **_: started.append(given) or _plain(0).im)
+    with pytest.raises(UserError, match=r"cannot read the image .*a\.png \(its format is none of those known here\)"):
+        folder.image(0)
+    assert not started
+
+
+def test_grey_of_16_bits_is_scaled_not_clipped(tmp_path: Path) -> None:
+    values = np.array([[0, 257], [32896, 65535]], dtype=np.uint16)
+    folder = ImageFolder(_write(tmp_path, {"deep.png": Image.fromarray(values)}))
+    assert folder.load(2)[0, 1].tolist() == [[0, 1], [128, 255]]
+
+
+def test_what_is_no_one_picture_of_a_known_range_is_refused(tmp_path: Path) -> None:
+    for name, picture, options, said in (
+        ("two.gif", _plain("red"), {"save_all": True, "append_images": [_plain("blue")]}, "it holds 2 pictures"),
+        ("float.tif", _plain(0, mode="F"), {}, "floating-point numbers of unknown range"),
+    ):
+        folder = ImageFolder(_write(tmp_path / name, {name: picture}))
+        picture.save(tmp_path / name / name, **options)
+        with pytest.raises(UserError, match=rf"the image .*{name}: .*{said}.* or take its line out of metadata"):
+            folder.image(0)
 
 
 @pytest.mark.parametrize("background", ["no colour", (1, 2), (0, 0, 256), (-1, 0, 0)])

@@ -278,7 +278,49 @@ def test_a_longer_graph_of_comfyui(model: LatentDiffusion) -> None:
     assert parameters.settings["Seed"] == "from another node"
     notes = foreign_request(parameters, model, "tiny")[1]
     keys = sorted(note.split(":")[0] for note in notes)
-    assert keys == ["Denoising strength", "Further KSamplers", "Model", "Sampler", "Schedule type", "Seed"]
+    assert keys == [
+        *("Denoising strength", "Further KSamplers", "Model", "Node ControlNetApply"),
+        *("Sampler", "Schedule type", "Seed"),
+    ]
+
+
+@pytest.mark.capability("foreign-pictures")
+def test_nodes_that_take_both_sides_keep_them_apart(model: LatentDiffusion) -> None:
+    both = graph(positive=["8", 0], negative=["8", 1], model=["11", 0])
+    both["8"] = {
+        "class_type": "ControlNetApplyAdvanced",
+        "inputs": {"positive": ["6", 0], "negative": ["7", 0], "control_net": ["12", 0], "image": ["13", 0]},
+    }
+    both["11"] = {"class_type": "LoraLoader", "inputs": {"model": ["4", 0], "clip": ["4", 1], "lora_name": "x"}}
+    both["12"] = {"class_type": "ControlNetLoader", "inputs": {"control_net_name": "y"}}
+    both["13"] = {"class_type": "LoadImage", "inputs": {"image": "z.png"}}
+    request, notes = foreign_request(parse_comfyui(json.dumps(both), "x.png"), model, "tiny")
+    assert (request.prompt, request.guidance.negative) == ("a red heart", "ugly")
+    assert sorted(notes) == [
+        "Model: 'v1-5.safetensors': painted with tiny",
+        "Node ControlNetApplyAdvanced: '1 in the graph': not done here",
+        "Node ControlNetLoader: '1 in the graph': not done here",
+        "Node LoadImage: '1 in the graph': not done here",
+        "Node LoraLoader: '1 in the graph': not done here",
+    ]
+
+
+@pytest.mark.capability("foreign-pictures")
+def test_words_before_zeros_have_no_say(model: LatentDiffusion) -> None:
+    zeros = graph(negative=["8", 0])
+    zeros["8"] = {"class_type": "ConditioningZeroOut", "inputs": {"conditioning": ["6", 0]}}
+    request, notes = foreign_request(parse_comfyui(json.dumps(zeros), "x.png"), model, "tiny")
+    assert (request.prompt, request.guidance.negative) == ("a red heart", "")
+    assert "Node ConditioningZeroOut: '1 in the graph': not done here" in notes
+
+
+@pytest.mark.capability("foreign-pictures")
+def test_a_graph_over_a_picture_is_no_news(model: LatentDiffusion) -> None:
+    over = graph(latent_image=["8", 0], denoise=0.5)
+    over["8"] = {"class_type": "VAEEncode", "inputs": {"pixels": ["10", 0], "vae": ["4", 2]}}
+    over["10"] = {"class_type": "LoadImage", "inputs": {"image": "z.png"}}
+    parameters = parse_comfyui(json.dumps(over), "x.png")
+    assert foreign_request(parameters, model, "tiny", "0" * 64)[1] == ["Model: 'v1-5.safetensors': painted with tiny"]
 
 
 @pytest.mark.parametrize(

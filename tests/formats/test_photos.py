@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from latentbrush.data.pictures import MAX_PIXELS, as_rgb
 from latentbrush.errors import UserError
-from latentbrush.formats import as_rgb, cover, load_photo
-from latentbrush.formats.photos import MAX_PIXELS
+from latentbrush.formats import cover, load_photo
 
 pytestmark = pytest.mark.capability("photographs")
 

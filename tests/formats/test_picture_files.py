@@ -16,7 +16,6 @@ from latentbrush.formats import (
     check_writable,
     output_paths,
     read_record,
-    read_request,
     read_texts,
     save_picture,
 )
@@ -117,7 +116,7 @@ def test_a_picture_comes_back_with_its_texts(tmp_path: Path) -> None:
     texts = {METADATA_KEY: record(request("빨간 하트 ❤")).model_dump_json(), "parameters": "café: a\nb"}
     save_picture(picture(), path, texts)
     assert [entry.name for entry in path.parent.iterdir()] == ["x.png"]
-    assert read_request(path) == request("빨간 하트 ❤")
+    assert read_record(path).request == request("빨간 하트 ❤")
     assert read_record(path) == record(request("빨간 하트 ❤"))
     assert read_texts(path) == texts
     with Image.open(path) as image:
@@ -199,14 +198,14 @@ def with_text(path: Path, text: str | None) -> Path:
 )
 def test_other_pictures_are_refused_in_one_line(text: str | None, said: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"x\.png") as caught:
-        read_request(with_text(tmp_path / "x.png", text))
+        read_record(with_text(tmp_path / "x.png", text))
     assert said in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_files_that_are_no_pictures_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"cannot read .*absent"):
-        read_request(tmp_path / "absent.png")
+        read_record(tmp_path / "absent.png")
     (tmp_path / "x.png").write_bytes(b"\x89PNG no more")
     with pytest.raises(UserError, match=r"cannot read .*x\.png"):
-        read_request(tmp_path / "x.png")
+        read_record(tmp_path / "x.png")

@@ -1,14 +1,26 @@
 """One line of the emoji world's metadata.jsonl, with types."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from latentbrush.data.emoji.source import Emoji
 from latentbrush.data.emoji.split import SPLITS, Split, assign
-from latentbrush.errors import UserError
+from latentbrush.errors import UserError, short
 
 __all__ = ["EmojiRecord"]
+
+# Type of a field -> what it is called, and what of JSON it takes.
+_KINDS: Mapping[Any, tuple[str, Callable[[Any], bool]]] = {
+    str: ("a text", lambda value: isinstance(value, str)),
+    str | None: ("a text or null", lambda value: value is None or isinstance(value, str)),
+    bool: ("true or false", lambda value: isinstance(value, bool)),
+    tuple[str, ...]: (
+        "a list of texts",
+        lambda value: isinstance(value, list | tuple) and all(isinstance(one, str) for one in value),
+    ),
+    Split: (f"one of {', '.join(SPLITS)}", lambda value: value in SPLITS),
+}
 
 
 @dataclass(frozen=True)
@@ -61,18 +73,22 @@ class EmojiRecord:
     def parse(cls, values: Mapping[str, Any]) -> "EmojiRecord":
         """The record of one parsed line of metadata.jsonl; further keys are ignored.
 
-        UserError where a field is missing or the split is unknown: the folder is not an emoji world.
+        UserError where a field is missing or of another kind, or the split is unknown: the folder is not an emoji world.
         """
         name = values.get("file_name", "a line without file_name")
         missing = [field.name for field in fields(cls) if field.name not in values]
         if missing:
             raise UserError(f"{name} lacks {', '.join(missing)} in metadata.jsonl: build the emoji world anew")
-        if values["split"] not in SPLITS:
-            raise UserError(f"{name} has the split {values['split']!r}, not one of {', '.join(SPLITS)}")
-        chosen: dict[str, Any] = {field.name: values[field.name] for field in fields(cls)}
-        for key, value in chosen.items():
-            if isinstance(value, list):
-                chosen[key] = tuple(value)
+        chosen: dict[str, Any] = {}
+        for field in fields(cls):
+            value = values[field.name]
+            needed, fits = _KINDS[field.type]
+            if not fits(value):
+                raise UserError(
+                    f"{name} has {field.name} {short(value)} in metadata.jsonl, needed is {needed}: "
+                    "build the emoji world anew"
+                )
+            chosen[field.name] = tuple(value) if isinstance(value, list) else value
         return cls(**chosen)
 
     def to_json(self) -> dict[str, Any]:

@@ -59,7 +59,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
     Whether a folder may be replaced is the caller's to decide beforehand. Parents that are absent are made, and go
     again with a block that fails. UserError where the disk refuses, and for a link: only the link could be replaced.
     """
-    path = path.expanduser().absolute()
+    path = path.absolute()  # ~ is a letter: who means a home has had it read by the shell
     if path.is_symlink():
         raise UserError(f"{path} is a link; give the folder that it leads to, or another name")
     new, old = _beside(path), _beside(path)

@@ -24,8 +24,12 @@ MAX_DEPTH = 32
 
 
 def _beside(path: Path) -> Path:
-    """A name in the same folder, so that the move is one rename on one disk."""
-    return path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}.part")
+    """A name in the same folder, so that the move is one rename on one disk.
+
+    Names are limited in bytes (255 on most disks), of which a letter has up to four.
+    """
+    start = os.fsencode(path.name)[:100].decode(errors="ignore")
+    return path.with_name(f".{start}.{secrets.token_hex(4)}.part")
 
 
 def _refusal(path: Path, error: OSError) -> UserError:

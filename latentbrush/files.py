@@ -15,7 +15,7 @@ from typing import Any
 
 from latentbrush.errors import UserError
 
-__all__ = ["new_folders", "read_json", "small_text", "whole_file", "whole_folder", "write_json"]
+__all__ = ["MAX_TEXT", "new_folders", "read_json", "small_text", "whole_file", "whole_folder", "write_json"]
 
 MAX_TEXT = 64 * 2**20
 """Bytes of a text file that is read whole; the largest published vocabularies have a quarter of it."""

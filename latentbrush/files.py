@@ -15,7 +15,7 @@ from typing import Any
 
 from latentbrush.errors import UserError
 
-__all__ = ["new_folders", "read_json", "small_text", "whole_file", "whole_folder", "write_json"]
+__all__ = ["MAX_TEXT", "new_folders", "read_json", "small_text", "whole_file", "whole_folder", "write_json"]
 
 MAX_TEXT = 64 * 2**20
 """Bytes of a text file that is read whole; the largest published vocabularies have a quarter of it."""
@@ -24,8 +24,12 @@ MAX_DEPTH = 32
 
 
 def _beside(path: Path) -> Path:
-    """A name in the same folder, so that the move is one rename on one disk."""
-    return path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}.part")
+    """A name in the same folder, so that the move is one rename on one disk.
+
+    Names are limited in bytes (255 on most disks), of which a letter has up to four.
+    """
+    start = os.fsencode(path.name)[:100].decode(errors="ignore")
+    return path.with_name(f".{start}.{secrets.token_hex(4)}.part")
 
 
 def _refusal(path: Path, error: OSError) -> UserError:
@@ -59,7 +63,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
     Whether a folder may be replaced is the caller's to decide beforehand. Parents that are absent are made, and go
     again with a block that fails. UserError where the disk refuses, and for a link: only the link could be replaced.
     """
-    path = path.expanduser().absolute()
+    path = path.absolute()  # ~ is a letter: who means a home has had it read by the shell
     if path.is_symlink():
         raise UserError(f"{path} is a link; give the folder that it leads to, or another name")
     new, old = _beside(path), _beside(path)
@@ -112,13 +116,13 @@ def new_folders(folder: Path, *, keep: bool = True) -> Iterator[None]:
                 made.rmdir()
 
 
-def small_text(path: Path) -> str:
-    """A text file. OSError or ValueError for what is no regular file of UTF-8, or too large to read whole."""
+def small_text(path: Path, most: int = MAX_TEXT) -> str:
+    """A text file. OSError or ValueError for what is no regular file of UTF-8, or has more than `most` bytes."""
     if path.exists() and not path.is_file():
         raise ValueError("it is no regular file")  # a pipe would be waited for, a device never end
     size = path.stat().st_size
-    if size > MAX_TEXT:
-        raise ValueError(f"it has {size} bytes, at most {MAX_TEXT} are read")
+    if size > most:
+        raise ValueError(f"it has {size} bytes, at most {most} are read")
     return path.read_text(encoding="utf-8")
 
 

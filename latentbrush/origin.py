@@ -7,6 +7,9 @@ from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
 
+from latentbrush.errors import UserError
+from latentbrush.files import MAX_TEXT
+
 __all__ = ["Origin"]
 
 
@@ -14,12 +17,19 @@ class Origin:
     """The folder a model was read from; the files of its weights, and of its settings, in that folder.
 
     `sampler`: the one that was chosen instead of the folder's scheduler when it was read, if any.
+    Of `settings` only regular files count. UserError for one that is too large to be a setting.
     """
 
     def __init__(self, folder: Path, weights: Iterable[Path], settings: Iterable[Path], sampler: str | None) -> None:
         self.folder, self.sampler = folder, sampler
         self._weights = {path: _stamp(path) for path in weights}
-        self._settings = {path: _stamp(path) for path in settings}
+        # What else bears such a name, a pipe or a folder, is read by nobody, and to hash it might never end.
+        self._settings = {path: _stamp(path) for path in settings if path.is_file()}
+        for path, stamp in self._settings.items():
+            if stamp is not None and stamp[0] > MAX_TEXT:
+                raise UserError(
+                    f"{path} has {stamp[0]} bytes, settings at most {MAX_TEXT}; take it out of the model's folder"
+                )
 
     @cached_property
     def weights(self) -> Mapping[str, str]:

@@ -10,6 +10,7 @@ import pytest
 
 from latentbrush.errors import UserError
 from latentbrush.files import whole_file, whole_folder
+from latentbrush.formats import replaced_folder
 
 pytestmark = pytest.mark.capability("whole-files")
 
@@ -63,6 +64,25 @@ def test_a_folder_takes_the_place_of_the_old_one(tmp_path: Path) -> None:
         (new / "new").touch()
     assert os.listdir(path) == ["new"]
     assert os.listdir(tmp_path) == ["model"]
+
+
+@pytest.mark.parametrize("name", ["~/model", "~nobody-of-that-name"])
+def test_no_home_is_read_into_a_name(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The shell has read it where it is meant; one room that does so again writes where no other looks."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    with replaced_folder(Path(name), overwrite=False, ours=()) as new:
+        (new / "new").touch()
+    assert os.listdir(tmp_path / name) == ["new"]
+    assert os.listdir(tmp_path) == [name.partition("/")[0]]
+
+
+@pytest.mark.parametrize("letter", ["a", "가", "😀"])
+def test_the_longest_names_that_a_disk_takes(letter: str, tmp_path: Path) -> None:
+    path = tmp_path / (letter * (255 // len(letter.encode())))
+    with whole_file(path) as beside:
+        beside.write_text("new")
+    assert os.listdir(tmp_path) == [path.name]
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])

@@ -19,7 +19,7 @@ def replaced_folder(directory: Path, *, overwrite: bool, ours: tuple[str, ...]) 
     UserError where something is there already and not empty, unless `overwrite`; even then only a folder
     that holds one of the files `ours` is replaced, so that a mistyped path costs nobody a home directory.
     """
-    directory = directory.expanduser().absolute()
+    directory = directory.absolute()
     _check_target(directory, overwrite, ours)
     with whole_folder(directory) as new:
         yield new

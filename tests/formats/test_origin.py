@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from latentbrush import origin
+from latentbrush.errors import UserError
 from latentbrush.formats import load_model
 from latentbrush.model import LatentDiffusion
 from latentbrush.origin import Origin
@@ -53,6 +54,22 @@ def test_settings_are_all_json_files(folder: Path) -> None:
         after = origin_of(folder).settings
         assert after != before
         before = after
+
+
+def test_only_regular_files_are_settings(folder: Path) -> None:
+    """A pipe would be waited for when the picture is painted."""
+    before = origin_of(folder).settings
+    os.mkfifo(folder / "unet" / "pipe.json")
+    (folder / "vae" / "folder.json").mkdir()
+    (folder / "vae" / "nowhere.txt").symlink_to("absent.txt")
+    assert origin_of(folder).settings == before
+
+
+def test_a_setting_has_an_end(folder: Path) -> None:
+    with (folder / "tokenizer" / "x.txt").open("w") as file:
+        file.truncate(10**11)  # sparse: it takes no room
+    with pytest.raises(UserError, match=r"x\.txt has 100000000000 bytes, settings at most 67108864; take it out"):
+        load_model(folder)
 
 
 def test_files_are_read_once_and_only_when_asked(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

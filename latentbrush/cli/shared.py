@@ -29,7 +29,7 @@ __all__ = [
 ]
 
 DeviceOption = Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps, ...: where to compute.")]
-DtypeOption = Annotated[str, typer.Option(help="auto, float32, float16 or bfloat16: how precisely.")]
+DtypeOption = Annotated[str, typer.Option(help="auto, float32, float16, bfloat16 or float64: how precisely.")]
 LowMemoryOption = Annotated[bool, typer.Option("--low-memory", help="Keep on the device only the network at work.")]
 StripOption = Annotated[bool, typer.Option("--strip", help="Beside each picture, one that shows its way from noise.")]
 AnimateOption = Annotated[bool, typer.Option("--animate", help="The same as an animated WebP.")]

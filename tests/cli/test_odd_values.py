@@ -129,7 +129,9 @@ def command_lines(draw: st.DrawFn, commands: Commands) -> list[str]:
         always = argument or (parameter.name in ALWAYS and name != "reproduce")
         if draw(st.integers(0, 29)) == 0 if always else draw(st.integers(0, 3)):
             continue
-        option = next(iter(declared.param_decls or ()), f"--{parameter.name.replace('_', '-')}")
+        # Within Annotated, the first of an option's own names arrives as its default.
+        names = [name for name in (declared.default, *(declared.param_decls or ())) if isinstance(name, str)]
+        option = next(iter(names), f"--{parameter.name.replace('_', '-')}")
         if isinstance(parameter.default, bool):
             line.append(option)
         else:

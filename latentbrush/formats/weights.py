@@ -108,9 +108,7 @@ def read_header(path: Path) -> list[Entry]:
                 entries.append(Entry(path, key, tuple(piece.get_shape()), piece.get_dtype()))
             return entries
     except (SafetensorError, OSError, ValueError) as error:
-        raise UserError(
-            f"{path} is no sound safetensors file ({error}); copy or download it again"
-        ) from None
+        raise UserError(f"{path} is no sound safetensors file ({error}); copy or download it again") from None
 
 
 def load_weights(network: nn.Module, directory: Path, stem: str, names: Names, dtype: torch.dtype) -> None:

@@ -73,7 +73,8 @@ class EmojiRecord:
     def parse(cls, values: Mapping[str, Any]) -> "EmojiRecord":
         """The record of one parsed line of metadata.jsonl; further keys are ignored.
 
-        UserError where a field is missing or of another kind, or the split is unknown: the folder is not an emoji world.
+        UserError where a field is missing, of another kind, or no split that there is: the folder is not an emoji
+        world.
         """
         name = values.get("file_name", "a line without file_name")
         missing = [field.name for field in fields(cls) if field.name not in values]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, get_args
@@ -19,9 +21,11 @@ __all__ = [
     "autocast",
     "choose_device",
     "choose_dtype",
+    "computer_memory",
     "devices",
     "enough_memory",
     "in_float32",
+    "memory_for",
     "not_finite",
     "precision",
 ]
@@ -98,6 +102,26 @@ def enough_memory(what: str, remedy: str) -> Iterator[None]:
         if not known:
             raise
         raise UserError(f"not enough memory for {what}; {remedy}") from error
+
+
+def computer_memory() -> float:
+    """Bytes of this computer's own memory; infinite on systems that do not say."""
+    try:
+        return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    except (AttributeError, OSError, ValueError):  # Windows has no sysconf
+        return math.inf
+
+
+def memory_for(what: str, needed: int, remedy: str) -> None:
+    """UserError, with the `remedy`, where `what` needs more bytes than the computer has.
+
+    Asked before they are taken: systems grant memory that is not there, and end whoever then writes into it.
+    """
+    there = computer_memory()
+    if needed > there:
+        raise UserError(
+            f"{what} take {needed / 1e9:.3g} GB of memory, more than the {there / 1e9:.3g} GB here; {remedy}"
+        )
 
 
 def not_finite(batch: Tensor) -> list[int]:

@@ -55,5 +55,8 @@ def one_line(error: ValidationError) -> str:
 
 def short(value: object) -> str:
     """A value as messages show it: on one line, without control characters, cut where it is long."""
-    text = repr(value[: SHOWN + 1] if isinstance(value, str) else value)
+    try:
+        text = repr(value[: SHOWN + 1] if isinstance(value, str) else value)
+    except (ValueError, RecursionError):  # Python writes out no number of over 4,300 digits, nor endless levels
+        text = f"<{type(value).__name__}, too long to be shown>"
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."

@@ -116,13 +116,13 @@ def new_folders(folder: Path, *, keep: bool = True) -> Iterator[None]:
                 made.rmdir()
 
 
-def small_text(path: Path) -> str:
-    """A text file. OSError or ValueError for what is no regular file of UTF-8, or too large to read whole."""
+def small_text(path: Path, most: int = MAX_TEXT) -> str:
+    """A text file. OSError or ValueError for what is no regular file of UTF-8, or has more than `most` bytes."""
     if path.exists() and not path.is_file():
         raise ValueError("it is no regular file")  # a pipe would be waited for, a device never end
     size = path.stat().st_size
-    if size > MAX_TEXT:
-        raise ValueError(f"it has {size} bytes, at most {MAX_TEXT} are read")
+    if size > most:
+        raise ValueError(f"it has {size} bytes, at most {most} are read")
     return path.read_text(encoding="utf-8")
 
 

@@ -14,6 +14,7 @@ import torch
 from PIL import Image, ImageColor
 
 from latentbrush.data.pictures import read_upright, reason
+from latentbrush.devices import memory_for
 from latentbrush.errors import UserError, short
 
 __all__ = ["ImageFolder"]
@@ -82,6 +83,9 @@ class ImageFolder:
         colour = _colour(background)
         if size < 1:
             raise UserError(f"size is {size} pixels, but must be at least 1")
+        what = f"two copies of {len(self)} pictures of {size}x{size} pixels"
+        # Twice, for whoever loads them joins them with others or works on a copy.
+        memory_for(what, 2 * 3 * size * size * len(self), "choose a smaller size or fewer pictures")
         pixels = np.empty((len(self), 3, size, size), dtype=np.uint8)
         for index in range(len(self)):
             image = _resized(_on_background(_middle_square(self.image(index)), colour), size)
@@ -94,6 +98,8 @@ def _read_metadata(directory: Path) -> Iterator[dict[str, Any]]:
         raise UserError(f"{directory} is not a folder: give the folder that holds the images and {METADATA}")
     path = directory / METADATA
     try:
+        if path.exists() and not path.is_file():
+            raise OSError("it is no regular file")  # a pipe would be waited for
         lines = path.read_bytes().splitlines()
     except OSError as error:
         raise UserError(f"cannot read {path} ({error.strerror or error}): {_EXPECTED}") from error

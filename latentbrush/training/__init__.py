@@ -7,10 +7,11 @@ from pathlib import Path
 
 import torch
 
-from latentbrush.devices import CPU
+from latentbrush.devices import CPU, enough_memory
 from latentbrush.training.autoencoder import AutoencoderStage
 from latentbrush.training.contrastive import ContrastiveStage
 from latentbrush.training.loop import Stage, TrainingProgress, train
+from latentbrush.training.memory import check_networks
 from latentbrush.training.recipe import AnyRecipe, AutoencoderRecipe, ContrastiveRecipe, TextToImageRecipe, load_recipe
 from latentbrush.training.run import Run
 from latentbrush.training.text_to_image import TextToImageStage
@@ -42,11 +43,13 @@ def run_recipe(
     Returns what the user is to be told of the finished model, if anything.
     """
     run = Run(directory, recipe, resume=resume)
-    return train(stage_of(recipe, device), recipe, run, on_step)
+    with enough_memory("this recipe", "choose a smaller batch, data.size or network, and another folder for the run"):
+        return train(stage_of(recipe, device), recipe, run, on_step)
 
 
 def stage_of(recipe: AnyRecipe, device: torch.device = CPU) -> Stage:
-    """What trains the recipe's part on `device`; loads its data."""
+    """What trains the recipe's part on `device`; loads its data. UserError where it cannot be trained here."""
+    check_networks(recipe)
     if isinstance(recipe, AutoencoderRecipe):
         return AutoencoderStage(recipe, device)
     if isinstance(recipe, ContrastiveRecipe):

@@ -40,8 +40,8 @@ class AutoencoderStage:
         train, held_out = folder.select("train"), folder.select("validation")
         self.records = [EmojiRecord.parse(record) for record in train.records]
         self.weights = family_weights(self.records, recipe.data.family_exponent)
-        self.pictures = train.load(recipe.data.size)  # (N, 3, s, s) uint8
         self.large = train.load(2 * recipe.data.size)  # what crops are taken from
+        self.pictures = train.load(recipe.data.size)  # (N, 3, s, s) uint8
         self.held_out = held_out.load(recipe.data.size)
         torch.manual_seed(torch_seed(recipe.seed, 0, "initialisation"))
         self.network = AutoencoderKL(recipe.autoencoder).to(device)

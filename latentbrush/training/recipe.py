@@ -7,13 +7,15 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from latentbrush.data.emoji import CaptionMix
 from latentbrush.diffusion import Prediction, Schedule, Weighting
 from latentbrush.errors import UserError, one_line
+from latentbrush.formats.fields import MOST
 from latentbrush.nn import AutoencoderConfig, CLIPTextConfig, CLIPVisionConfig, UNetConfig
+from latentbrush.training.limits import MOST_BATCH, MOST_STEPS, MOST_TOKENS, refuse_endless
+from latentbrush.training.plain_yaml import parse_yaml, read_yaml
 
 __all__ = [
     "AnyRecipe",
@@ -62,7 +64,7 @@ class OptimiserRecipe(_Strict):
     lr: float = Field(gt=0.0)
     betas: tuple[Beta, Beta] = (0.9, 0.99)
     weight_decay: float = Field(0.0, ge=0.0)
-    warmup: int = Field(0, ge=0)
+    warmup: int = Field(0, ge=0, le=MOST_STEPS)
     decay: Literal["constant", "cosine"] = "cosine"
     clip: float = Field(1.0, gt=0.0)
 
@@ -73,19 +75,19 @@ class _Stage(_Strict):
     seed: int = Field(0, ge=0, lt=2**31)
     data: DataRecipe
     optimiser: OptimiserRecipe
-    steps: int = Field(ge=1)
-    batch: int = Field(ge=1)
+    steps: int = Field(ge=1, le=MOST_STEPS)
+    batch: int = Field(ge=1, le=MOST_BATCH)
     ema: float = Field(0.999, ge=0.0, lt=1.0)
     precision: Literal["float32", "bfloat16"] = "float32"
-    validate_every: int = Field(200, ge=1)
-    checkpoint_every: int = Field(200, ge=1)
+    validate_every: int = Field(200, ge=1, le=MOST_STEPS)
+    checkpoint_every: int = Field(200, ge=1, le=MOST_STEPS)
 
 
 class AutoencoderRecipe(_Stage):
     """The KL first stage: L1 + `gradient` * L1 of the finite differences + `kl` * KL a latent dimension."""
 
     stage: Literal["autoencoder"]
-    autoencoder: Annotated[AutoencoderConfig, _known_fields(AutoencoderConfig)]
+    autoencoder: Annotated[AutoencoderConfig, _known_fields(AutoencoderConfig), AfterValidator(refuse_endless)]
     gradient: float = Field(0.5, ge=0.0)
     kl: float = Field(1e-6, ge=0.0)
     augment: float = Field(0.5, ge=0.0, le=1.0, description="share of crops, flips and recoloured pictures")
@@ -104,8 +106,8 @@ class AutoencoderRecipe(_Stage):
 class TokenizerRecipe(_Strict):
     """A byte-level BPE vocabulary trained on the captions."""
 
-    vocab_size: Annotated[int, Field(ge=514)] = 4096
-    max_length: Annotated[int, Field(ge=4)] = 32
+    vocab_size: Annotated[int, Field(ge=514, le=MOST)] = 4096
+    max_length: Annotated[int, Field(ge=4, le=MOST_TOKENS)] = 32
 
 
 class ContrastiveRecipe(_Stage):
@@ -113,9 +115,9 @@ class ContrastiveRecipe(_Stage):
 
     stage: Literal["contrastive"]
     tokenizer: TokenizerRecipe = TokenizerRecipe()
-    text: Annotated[CLIPTextConfig, _known_fields(CLIPTextConfig)]
-    vision: Annotated[CLIPVisionConfig, _known_fields(CLIPVisionConfig)]
-    projection: int = Field(128, ge=1)
+    text: Annotated[CLIPTextConfig, _known_fields(CLIPTextConfig), AfterValidator(refuse_endless)]
+    vision: Annotated[CLIPVisionConfig, _known_fields(CLIPVisionConfig), AfterValidator(refuse_endless)]
+    projection: int = Field(128, ge=1, le=MOST)
 
     @model_validator(mode="after")
     def _parts_fit(self) -> ContrastiveRecipe:
@@ -158,9 +160,9 @@ class TextToImageRecipe(_Stage):
     first_stage: Path
     text_from: Path | None = None
     tokenizer: TokenizerRecipe = TokenizerRecipe()
-    text: Annotated[CLIPTextConfig, _known_fields(CLIPTextConfig)]
+    text: Annotated[CLIPTextConfig, _known_fields(CLIPTextConfig), AfterValidator(refuse_endless)]
     text_lr_scale: float = Field(1.0, ge=0.0)
-    unet: Annotated[UNetConfig, _known_fields(UNetConfig)]
+    unet: Annotated[UNetConfig, _known_fields(UNetConfig), AfterValidator(refuse_endless)]
     schedule: Annotated[Schedule, _known_fields(Schedule)] = Schedule()
     prediction: Prediction = "v_prediction"
     timestep_shift: float = Field(1.0, gt=0.0)
@@ -189,18 +191,14 @@ STAGES: Mapping[str, type[AutoencoderRecipe] | type[ContrastiveRecipe] | type[Te
 }
 
 
-# PyYAML reads 2024-13-45 as a date and lets datetime's ValueError out; UnicodeDecodeError is one, too.
-_NOT_YAML = (yaml.YAMLError, ValueError, RecursionError)
-
-
 def load_recipe(path: Path, overrides: Sequence[str] = ()) -> AnyRecipe:
     """Read a recipe; each override is "a.b=c", c being YAML. UserError naming the file, the key and the limit."""
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = read_yaml(path)
     except FileNotFoundError:
         raise UserError(f"there is no recipe {path}; the repository's recipes/ has some to start from") from None
-    except (OSError, *_NOT_YAML) as error:
-        raise UserError(f"cannot read the recipe {path}: {' '.join(str(error).split())}") from None
+    except (OSError, ValueError) as error:
+        raise UserError(f"cannot read the recipe {path}: {error}") from None
     if not isinstance(values, dict):
         raise UserError(f"the recipe {path} is not a YAML mapping; it must begin with a key such as stage:")
     for override in overrides:
@@ -219,8 +217,8 @@ def _override(values: dict[str, Any], override: str) -> None:
     if not separator or not all(key.split(".")):
         raise UserError(f"--set {override!r} is not of the form a.b=c")
     try:
-        value = yaml.safe_load(text)
-    except _NOT_YAML:
+        value = parse_yaml(text)
+    except ValueError:
         raise UserError(f"--set {override!r}: {text!r} is not a YAML value") from None
     *parents, last = key.split(".")
     for parent in parents:

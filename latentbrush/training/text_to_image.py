@@ -52,9 +52,9 @@ class TextToImageStage:
                 f"data.size {recipe.data.size} is not a multiple of {autoencoder.config.factor}, "
                 f"the factor of the first stage {recipe.first_stage}"
             )
+        self.all_pictures = torch.cat([held_out.load(recipe.data.size), folder.load(recipe.data.size)])
         self.cache = _posterior(autoencoder, train.load(recipe.data.size))
         self.held_out_cache = _posterior(autoencoder, held_out.load(recipe.data.size))
-        self.all_pictures = torch.cat([held_out.load(recipe.data.size), folder.load(recipe.data.size)])
         torch.manual_seed(torch_seed(recipe.seed, 0, "initialisation"))
         self.model = LatentDiffusion(
             autoencoder=autoencoder,

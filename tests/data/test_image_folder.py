@@ -1,6 +1,7 @@
 """Folders of images with metadata.jsonl."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -194,7 +195,7 @@ def test_grey_of_16_bits_is_scaled_not_clipped(tmp_path: Path) -> None:
 
 def test_what_is_no_one_picture_of_a_known_range_is_refused(tmp_path: Path) -> None:
     for name, picture, options, said in (
-        ("two.gif", _plain("red"), {"save_all": True, "append_images": [_plain("blue")]}, "it holds 2 pictures"),
+        ("two.gif", _plain("red"), {"save_all": True, "append_images": [_plain("blue")]}, "it holds several pictures"),
         ("float.tif", _plain(0, mode="F"), {}, "floating-point numbers of unknown range"),
     ):
         folder = ImageFolder(_write(tmp_path / name, {name: picture}))
@@ -210,3 +211,9 @@ def test_impossible_sizes_and_backgrounds(tmp_path: Path, background: Any) -> No
         folder.load(8, background)
     with pytest.raises(UserError, match="size is 0 pixels, but must be at least 1"):
         folder.load(0)
+
+
+def test_a_pipe_is_no_metadata(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "metadata.jsonl")
+    with pytest.raises(UserError, match=r"metadata\.jsonl \(it is no regular file\)"):
+        ImageFolder(tmp_path)

@@ -1,5 +1,6 @@
 """Recipes: what is wrong in one is one line that names the key and the value; the repository's own are right."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +9,11 @@ import torch
 import yaml
 from tiny_world import AUTOENCODER, autoencoder_values, text_to_image_values
 
-from latentbrush import load
+from latentbrush import devices, load
 from latentbrush.errors import UserError
 from latentbrush.nn import AutoencoderKL, CLIPTextModel, UNet
 from latentbrush.training import AutoencoderRecipe, TextToImageRecipe, load_recipe, run_recipe
+from latentbrush.training.autoencoder import AutoencoderStage
 
 pytestmark = pytest.mark.capability("recipes")
 
@@ -134,6 +136,111 @@ def test_what_is_no_yaml_mapping_is_refused(content: str, said: str, tmp_path: P
     message = refusal(path)
     assert said in message
     assert str(path) in message
+
+
+def bomb(levels: int) -> str:
+    """Each level is nine times the one before, by aliases."""
+    lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
+    lines += [f"a{i + 1}: &a{i + 1} [{', '.join([f'*a{i}'] * 9)}]" for i in range(levels)]
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (bomb(11), "aliases (*) are not read"),
+        ("m: &m {a: 1}\nn: &n {<<: [*m, *m, *m, *m]}", "aliases (*) are not read"),
+        ("a: &a [*a]", "aliases (*) are not read"),
+        ("steps: 1\nsteps: 2", "it states 'steps' twice"),
+        ("data: {size: 8, 'size': 16}", "it states 'size' twice"),
+        ("[" * 5000, "too many levels"),
+        ("steps: !!bool x", "its tag (!!)"),
+        ('steps: !!int ""', "its tag (!!)"),
+        ("steps: !!timestamp x", "its tag (!!)"),
+        ("# " + "x" * 2**20, "bytes, at most 1048576 are read"),
+    ],
+)
+def test_yaml_that_never_ends_or_says_no_value(content: str, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "recipe.yaml"
+    path.write_text(content, encoding="utf-8")
+    assert said in refusal(path)
+
+
+def test_only_regular_files_are_recipes(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.yaml")
+    for path in (tmp_path / "pipe.yaml", Path("/dev/zero")):
+        message = refusal(path)
+        assert str(path) in message
+        assert "it is no regular file" in message
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("batch=1000000000000", "batch: "),
+        ("batch=1e30", "batch: "),
+        ("steps=1000000000000", "steps: "),
+        (f"steps=0x{'f' * 5000}", "not <int, too long to be shown>"),
+        (f"optimiser.warmup=1{'0' * 400}", "optimiser.warmup: "),
+        ("validate_every=10000000000", "validate_every: "),
+        ("autoencoder.layers_per_block=1000000000", "layers_per_block 1000000000 is too large; choose at most 100"),
+        (f"autoencoder.latent_channels=1{'0' * 400}", "is too large; choose at most 1048576"),
+        ("autoencoder.channels=[1099511627776, 8]", "channels 1099511627776 is too large; choose at most 1048576"),
+        (f"autoencoder.channels={[8] * 17}", "channels has 17 entries, at most 16 are read"),
+        ("steps=!!bool x", "is not a YAML value"),
+        ("data.path=*a", "is not a YAML value"),
+    ],
+)
+def test_more_than_can_be_trained(override: str, said: str, tmp_path: Path) -> None:
+    assert said in refusal(autoencoder_file(tmp_path), override)
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("text.layers=101", "layers 101 is too large; choose at most 100"),
+        ("unet.depth=[100]", None),
+        ("unet.classes=10000000", "classes 10000000 is too large"),
+        ("tokenizer.max_length=1000000", "tokenizer.max_length: "),
+        ("schedule.num_train_timesteps=10000000000", "choose 2 to 100000"),
+    ],
+)
+def test_more_than_can_be_trained_of_text_to_image(override: str, said: str | None, tmp_path: Path) -> None:
+    path = text_to_image_file(tmp_path)
+    if said is None:
+        load_recipe(path, [override])
+        assert "make 10000 blocks; choose at most 1000" in refusal(path, override, "unet.layers_per_block=100")
+    else:
+        assert said in refusal(path, override)
+
+
+def test_networks_larger_than_the_memory(tmp_path: Path) -> None:
+    """Linux would grant it and then kill the run."""
+    recipe = load_recipe(autoencoder_file(tmp_path), ["autoencoder.channels=[1048576, 1048576]"])
+    with pytest.raises(UserError, match=r"weights of the networks take .* GB of memory, more than the .* GB here"):
+        run_recipe(recipe, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("stage", ["autoencoder", "text-to-image"])
+def test_pictures_larger_than_the_memory(
+    stage: str, world: Path, first_stage: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = autoencoder_values(world) if stage == "autoencoder" else text_to_image_values(world, first_stage)
+    recipe = load_recipe(write(tmp_path, values), ["data.size=1024"])
+    monkeypatch.setattr(devices, "computer_memory", lambda: 60e6)
+    with pytest.raises(UserError, match=r"pictures of \d+x\d+ pixels take .* more than the 0\.06 GB here; choose a"):
+        run_recipe(recipe, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_step_that_finds_no_memory_is_one_line(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(self: object, step: int) -> None:
+        raise RuntimeError("[enforce fail at alloc_cpu.cpp:121] DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr(AutoencoderStage, "loss", full)
+    with pytest.raises(UserError, match="not enough memory for this recipe; choose a smaller batch"):
+        run_recipe(load_recipe(write(tmp_path, autoencoder_values(world))), tmp_path / "run")
 
 
 def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:

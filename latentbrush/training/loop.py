@@ -152,13 +152,20 @@ def _state(step: int, module: nn.Module, optimiser: torch.optim.Optimizer, ema: 
 
 
 def _restore(run: Run, module: nn.Module, optimiser: torch.optim.Optimizer, ema: EMA, data: str) -> int:
-    """The step to go on from: 0 without a checkpoint. UserError if it was made on other data."""
+    """The step to go on from: 0 without a checkpoint. UserError if it was made on other data, or is none."""
     state = run.load_checkpoint()
     if state is None:
+        run.cut_log(0)
         return 0
-    if state["data"] != data:
-        raise UserError(f"the data of the run {run.directory} have changed since its checkpoint; begin a new run")
-    module.load_state_dict(state["module"])
-    optimiser.load_state_dict(state["optimiser"])
-    ema.load_state_dict(state["ema"])
+    try:
+        if state["data"] != data:
+            raise UserError(f"the data of the run {run.directory} have changed since its checkpoint; begin a new run")
+        module.load_state_dict(state["module"])
+        optimiser.load_state_dict(state["optimiser"])
+        ema.load_state_dict(state["ema"])
+    except UserError:
+        raise
+    except Exception as error:  # a sound file of other content: torch raises whatever it meets there
+        raise run.damaged() from error
+    run.cut_log(state["step"])
     return int(state["step"])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import pickle
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from latentbrush.errors import UserError, one_line
 from latentbrush.files import new_folders, whole_file
+from latentbrush.training.plain_yaml import read_yaml
 
 __all__ = ["Run"]
 
@@ -55,10 +55,10 @@ class Run:
             raise UserError(f"{self.directory} holds no run to resume (no recipe.yaml); leave --resume out")
         try:
             # A key that recipes did not have when the run began meant what is its default now.
-            began = type(recipe).model_validate(yaml.safe_load(path.read_text("utf-8"))).model_dump(mode="json")
+            began = type(recipe).model_validate(read_yaml(path)).model_dump(mode="json")
         except ValidationError as error:
             raise UserError(f"the run {self.directory} was begun with another recipe: {one_line(error)}") from None
-        except (OSError, ValueError, yaml.YAMLError):
+        except (OSError, ValueError):
             raise UserError(f"{path} is damaged; put the run's recipe back, or begin a new run") from None
         unlike = [key for key in sorted(began) if began[key] != self._recipe[key]]
         if unlike:
@@ -86,20 +86,25 @@ class Run:
                 raise UserError(f"cannot write {self._checkpoint} ({reason}); make room and --resume") from None
 
     def load_checkpoint(self) -> dict[str, Any] | None:
-        """The last checkpoint, or None before the first; later lines of the log are dropped."""
+        """The last checkpoint, of a step of this recipe, or None before the first."""
         if not self._checkpoint.is_file():
-            self._log.unlink(missing_ok=True)
             return None
         try:
             # weights_only: a checkpoint is data, no code is run from it.
             state: dict[str, Any] = torch.load(self._checkpoint, map_location="cpu", weights_only=True)
-        except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError):
-            raise UserError(f"{self._checkpoint} is damaged; remove it to begin this run anew") from None
-        self._cut_log(state["step"])
+        except Exception as error:  # on damaged files torch's reader raises whatever its parsing meets
+            raise self.damaged() from error
+        step = state.get("step") if isinstance(state, dict) else None
+        if not isinstance(step, int) or not 1 <= step <= self._recipe["steps"]:
+            raise self.damaged()
         return state
 
-    def _cut_log(self, step: int) -> None:
-        """What was logged between the last checkpoint and the interruption is about to be logged again."""
+    def damaged(self) -> UserError:
+        """What is to be said of a checkpoint that is none of this run's."""
+        return UserError(f"{self._checkpoint} is damaged; remove it to begin this run anew")
+
+    def cut_log(self, step: int) -> None:
+        """Drop what was logged between the checkpoint of `step` and the interruption: it will be logged again."""
         if not self._log.is_file():
             return
         lines = [line for line in self._log.read_text("utf-8", "replace").splitlines() if _step(line) <= step]

@@ -1,6 +1,7 @@
 """N steps, an interruption, M more steps: bit for bit what N + M steps give. Of both stages."""
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -146,3 +147,45 @@ def test_a_damaged_checkpoint_is_named(world: Path, tmp_path: Path) -> None:
         with pytest.raises(UserError, match=r"checkpoint\.pt is damaged"):
             run_recipe(recipe, tmp_path / "run", resume=True)
         assert checkpoint.read_bytes() == damaged
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"step": "x"},
+        {"step": -5},
+        {"step": 10**9},
+        {"step": None},
+        {"data": None},
+        {"module": {}},
+        {"optimiser": {}},
+        {"ema": {}},
+    ],
+    ids=str,
+)
+def test_a_checkpoint_of_other_content_is_damaged(change: dict[str, Any], finished: Path, world: Path) -> None:
+    checkpoint, log = finished / "checkpoint.pt", (finished / "log.jsonl").read_bytes()
+    state = torch.load(checkpoint, weights_only=True) | change
+    torch.save({key: value for key, value in state.items() if value is not None}, checkpoint)
+    with pytest.raises(UserError, match=r"checkpoint\.pt is damaged"):
+        run_recipe(autoencoder_recipe(world, steps=2), finished, resume=True)
+    assert (finished / "log.jsonl").read_bytes() == log
+
+
+@pytest.mark.parametrize("content", [{"a": 1}, [1], {"step": 1}], ids=str)
+def test_what_is_no_checkpoint_at_all_is_damaged(content: Any, finished: Path, world: Path) -> None:
+    torch.save(content, finished / "checkpoint.pt")
+    with pytest.raises(UserError, match=r"checkpoint\.pt is damaged"):
+        run_recipe(autoencoder_recipe(world, steps=2), finished, resume=True)
+
+
+@pytest.fixture
+def finished(finished_once: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(finished_once, tmp_path / "run"))
+
+
+@pytest.fixture(scope="module")
+def finished_once(world: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("finished") / "run"
+    run_recipe(autoencoder_recipe(world, steps=2), run)
+    return run

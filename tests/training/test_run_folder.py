@@ -64,7 +64,10 @@ def test_a_key_that_came_later_has_its_default(tmp_path: Path) -> None:
     [
         ("stage: contrastive", "begun with another recipe: "),
         ("12", "begun with another recipe: "),
+        ("1: 2", "begun with another recipe: "),
         ("a: [", "recipe.yaml is damaged"),
+        ("[" * 5000, "recipe.yaml is damaged"),
+        ("steps: !!bool x", "recipe.yaml is damaged"),
     ],
 )
 def test_what_is_no_such_recipe_is_named(text: str, said: str, tmp_path: Path) -> None:

@@ -220,9 +220,14 @@ def _max_length(path: Path, config: Mapping[str, Any]) -> int | None:
     value = config.get("model_max_length")
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or value != value or value < 1:
-        raise UserError(f"{path}: model_max_length is {value!r}, needed is a number of tokens, such as 77")
-    return None if value > NO_LIMIT else int(value)
+    if not isinstance(value, bool) and isinstance(value, int | float):
+        if value > NO_LIMIT:
+            return None
+        if 1 <= value <= MAX_NUMBER:
+            return int(value)
+    raise UserError(
+        f"{path}: model_max_length is {value!r}, needed is a number of tokens such as 77, at most {MAX_NUMBER}"
+    )
 
 
 def write_tokenizer(

@@ -169,6 +169,10 @@ def length_in_words(folder: Path) -> None:
     edit(folder / "tokenizer_config.json", model_max_length="long")
 
 
+def endless(folder: Path) -> None:
+    edit(folder / "tokenizer_config.json", model_max_length=10**19)
+
+
 def another_number(folder: Path) -> None:
     edit(folder / "tokenizer_config.json", added_tokens_decoder={"9999": {"content": "<x>"}})
 
@@ -195,6 +199,7 @@ def gpt2(folder: Path) -> None:
         (left_padding, "padding_side 'left' is not supported; only 'right' is"),
         (no_room, "max_length is 2, but must be at least 3"),
         (length_in_words, "model_max_length is 'long', needed is a number of tokens"),
+        (endless, "model_max_length is 10000000000000000000, needed is a number of tokens such as 77, at most 1048576"),
         (another_number, "added token '<x>' has number 9999"),
         (word_pieces, "holds a WordPiece tokeniser; only CLIP's"),
         (gpt2, "ends words with ''"),

@@ -32,7 +32,8 @@ def _no_foreign_words() -> Iterator[None]:
     libtiff writes there what it thinks of a damaged file, past Python and in no known form; the error that
     Pillow then raises says it all.
     """
-    sys.stderr.flush()
+    if sys.stderr is not None:  # a process may have been started without it
+        sys.stderr.flush()
     try:
         kept = os.dup(STANDARD_ERROR)
     except OSError:  # it is closed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
+from latentbrush.cli.photo import photo_in
 from latentbrush.cli.shared import PaintOptions
 from latentbrush.diffusion import SAMPLERS
 from latentbrush.formats import METADATA_KEY
@@ -92,8 +94,15 @@ def test_files_that_are_no_photograph(refused: Callable[..., str], model_folder:
         "absent.png": "does not exist; give a picture file",
         "notes.txt": "its format is none of those known here",
         "half.png": "cannot be read",
-        "moving.gif": "it holds 2 pictures",
+        "moving.gif": "it holds several pictures",
         ".": "is a folder",
     }.items():
         assert said in refused(*painting(model_folder, tmp_path / name))
     assert "--image" in refused("img2img", "a red heart")
+
+
+def test_without_standard_error_a_picture_is_read_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As under a service that closes it."""
+    Image.linear_gradient("L").save(tmp_path / "grey.png")
+    monkeypatch.setattr(sys, "stderr", None)
+    assert photo_in(tmp_path / "grey.png").image.size == (256, 256)

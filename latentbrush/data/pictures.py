@@ -65,13 +65,21 @@ def _open_one(file: BufferedReader | BytesIO) -> Image.Image:
         size, too_large = "its", True
     if too_large:
         raise UserError(f"{size} pixels are too many, at most {MAX_PIXELS // 10**6} million are read; make it smaller")
-    frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
-    if frames > 1:
+    if image.format != "MPO" and _has_second(image):
         raise UserError(
-            f"it holds {frames} pictures (an animation or pages), but one is needed; "
+            "it holds several pictures (an animation or pages), but one is needed; "
             "save the one you mean as a file of its own"
         )
     return image
+
+
+def _has_second(image: Image.Image) -> bool:
+    """Are there more pictures than one? To count them all (`n_frames`) takes minutes where there are a million."""
+    try:
+        image.seek(1)
+    except EOFError:
+        return False
+    return True
 
 
 def _upright(image: Image.Image) -> Image.Image:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from io import BufferedReader, BytesIO
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +14,9 @@ from latentbrush.data.pictures import as_rgb, read_upright, reason
 from latentbrush.errors import UserError
 
 __all__ = ["Photo", "cover", "load_photo", "read_photo"]
+
+MAX_BYTES = 10**9
+"""As many pixels as are read have 800 MB, uncompressed, at 16 bits and with transparency."""
 
 
 class Photo(NamedTuple):
@@ -41,6 +45,10 @@ def read_photo(file: BufferedReader | BytesIO, name: str) -> Photo:
 
     UserError for what cannot be decoded, ends too early or is refused by `data.pictures.read_upright`.
     """
+    size = file.seek(0, os.SEEK_END)
+    if size > MAX_BYTES:
+        raise UserError(f"the picture {name} has {size} bytes, at most {MAX_BYTES} are read; save it smaller")
+    file.seek(0)
     sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     file.seek(0)
     try:

@@ -6,7 +6,7 @@ import zlib
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import GifImagePlugin, Image, TiffImagePlugin
 
 from latentbrush.data.pictures import MAX_PIXELS, as_rgb
 from latentbrush.errors import UserError
@@ -96,7 +96,7 @@ def test_a_jpeg_with_further_pictures_behind_it_is_one_photograph(tmp_path):
 def test_animations_and_pages_are_refused(kind, tmp_path):
     path = tmp_path / f"two.{kind}"
     gradient().save(path, save_all=True, append_images=[gradient().rotate(180)])
-    with pytest.raises(UserError, match=rf"two\.{kind}: it holds 2 pictures.*one is needed; save the one"):
+    with pytest.raises(UserError, match=rf"two\.{kind}: it holds several pictures.*one is needed; save the one"):
         load_photo(path)
 
 
@@ -144,3 +144,22 @@ def test_covering_cuts_off_evenly_and_leaves_a_fitting_picture_alone():
     assert cover(stripes.rotate(90, expand=True), 10, 10).getcolors() == [(100, (0, 0, 255))]
     assert cover(Image.new("RGB", (1, 1), "green"), 32, 64).getcolors() == [(32 * 64, (0, 128, 0))]
     assert cover(gradient(2000, 2), 32, 32).size == (32, 32)
+
+
+@pytest.mark.parametrize("kind", ["tif", "gif"])
+def test_many_pages_are_refused_at_the_second(kind, tmp_path, monkeypatch):
+    """To count 200,000 takes half a minute."""
+    pages = [Image.new("L", (1, 1), i) for i in range(9)]
+    pages[0].save(tmp_path / f"many.{kind}", save_all=True, append_images=pages[1:])
+    for reader in (TiffImagePlugin.TiffImageFile, GifImagePlugin.GifImageFile):
+        monkeypatch.setattr(reader, "n_frames", property(lambda self: pytest.fail("all are counted")))
+    with pytest.raises(UserError, match="it holds several pictures"):
+        load_photo(tmp_path / f"many.{kind}")
+
+
+def test_a_file_without_end_is_refused_before_it_is_read(tmp_path):
+    with (tmp_path / "sparse.png").open("wb") as file:
+        file.write(png_header(8, 8))
+        file.truncate(2 * 10**11)
+    with pytest.raises(UserError, match=r"sparse\.png has 200000000000 bytes, at most 1000000000 are read"):
+        load_photo(tmp_path / "sparse.png")

@@ -29,6 +29,10 @@ EXACT = 1e-9
 # schedule: measured 1.3e-5 at zero SNR, 1.2e-5 on that schedule, 3e-6 elsewhere.
 PUBLISHED = 2e-5
 
+# Its scheduler imports torchsde for a noise of its own, which is never asked here: both sides are given the same.
+with mock.patch.dict(sys.modules, torchsde=mock.Mock()):
+    from diffusers.schedulers.scheduling_dpmsolver_sde import DPMSolverSDEScheduler
+
 ORACLES = {
     "ddim": diffusers.DDIMScheduler,
     "euler": diffusers.EulerDiscreteScheduler,
@@ -36,18 +40,42 @@ ORACLES = {
     "heun": diffusers.HeunDiscreteScheduler,
     "euler_ancestral": diffusers.EulerAncestralDiscreteScheduler,
     "ddpm": diffusers.DDPMScheduler,
+    "plms": diffusers.PNDMScheduler,
+    "pndm": diffusers.PNDMScheduler,
+    "lms": diffusers.LMSDiscreteScheduler,
+    "dpm2": diffusers.KDPM2DiscreteScheduler,
+    "dpm2_ancestral": diffusers.KDPM2AncestralDiscreteScheduler,
+    "dpmpp_sde": DPMSolverSDEScheduler,
+    "dpmpp_2m_sde": diffusers.DPMSolverMultistepScheduler,
+    "dpmpp_3m": diffusers.DPMSolverMultistepScheduler,
+    "dpmpp_2s": diffusers.DPMSolverSinglestepScheduler,
+    "dpmpp_3s": diffusers.DPMSolverSinglestepScheduler,
+    "unipc": diffusers.UniPCMultistepScheduler,
+    "deis": diffusers.DEISMultistepScheduler,
+    "lcm": diffusers.LCMScheduler,
+    "tcd": diffusers.TCDScheduler,
 }
-WITHOUT_ZERO_SNR = ("heun",)
-DRAWING = ("ddim", "euler_ancestral", "ddpm")
+FIXED = {
+    "plms": {"skip_prk_steps": True},
+    "pndm": {"skip_prk_steps": False},
+    "dpmpp_2m_sde": {"algorithm_type": "sde-dpmsolver++"},
+    "dpmpp_3m": {"solver_order": 3},
+    "dpmpp_3s": {"solver_order": 3},
+}
+"""The options that make an oracle this sampler."""
+WITHOUT_ZERO_SNR = ("heun", "plms", "pndm", "lms", "dpm2", "dpm2_ancestral", "dpmpp_sde", "dpmpp_2s", "dpmpp_3s", "deis")
+DRAWING = ("ddim", "euler_ancestral", "ddpm", "dpm2_ancestral", "dpmpp_2m_sde", "lcm", "tcd")
+WITHOUT_SAMPLE = ("euler_ancestral", "plms", "pndm", "dpm2", "dpm2_ancestral", "dpmpp_sde")
+"""Whose schedulers know no sample prediction."""
+WITHOUT_SPACING = ("dpmpp_2s", "dpmpp_3s")
 STEPS = [1, 2, 5, 7, 20, 50]
 SPACINGS = ["leading", "trailing", "linspace"]
 PREDICTIONS = ["epsilon", "v_prediction", "sample"]
-# diffusers' ancestral Euler knows no sample prediction.
 PUBLISHED_PAIRS = [
     (name, prediction)
     for name in ORACLES
     for prediction in PREDICTIONS
-    if (name, prediction) != ("euler_ancestral", "sample")
+    if prediction != "sample" or name not in WITHOUT_SAMPLE
 ]
 SHAPE = (4, 6, 5)
 SCHEDULES = {
@@ -64,6 +92,9 @@ def oracle(name, schedule, n_steps, prediction="epsilon", spacing="leading", **o
     """The published scheduler, after set_timesteps."""
     if name in ("ddim", "ddpm"):
         options = {"clip_sample": False} | options
+    options = FIXED.get(name, {}) | options
+    if name not in WITHOUT_SPACING:
+        options["timestep_spacing"] = spacing
     if name not in WITHOUT_ZERO_SNR:
         options["rescale_betas_zero_snr"] = schedule.rescale_zero_snr
     scheduler = ORACLES[name](
@@ -73,7 +104,6 @@ def oracle(name, schedule, n_steps, prediction="epsilon", spacing="leading", **o
         beta_end=schedule.beta_end,
         trained_betas=None if schedule.trained_betas is None else list(schedule.trained_betas),
         prediction_type=prediction,
-        timestep_spacing=spacing,
         **options,
     )
     scheduler.set_timesteps(n_steps)
@@ -91,9 +121,17 @@ class Float64Torch:
 
 def exactly(scheduler):
     """The scheduler with float64 tables; `step` lifts its arithmetic too."""
-    for table in ("alphas_cumprod", "final_alpha_cumprod", "sigmas", "one"):
+    for table in ("alphas_cumprod", "final_alpha_cumprod", "sigmas", "sigmas_interpol", "one"):
         if hasattr(scheduler, table):
             setattr(scheduler, table, getattr(scheduler, table).double())
+    if hasattr(scheduler, "sigmas_up"):  # made of sigmas, which are each twice in the list
+        high, low = scheduler.sigmas[:-1:2], scheduler.sigmas[1::2]
+        up = (low**2 * (high**2 - low**2) / high**2) ** 0.5
+        down = (low**2 - up**2) ** 0.5
+        for name, values in (("sigmas_up", up), ("sigmas_down", down)):
+            twice = torch.cat([values[:1], values[1:].repeat_interleave(2), values[-1:]])
+            assert torch.allclose(twice.float(), getattr(scheduler, name)[: len(twice)], rtol=1e-3)
+            setattr(scheduler, name, twice)
     return scheduler
 
 

@@ -21,6 +21,12 @@ from latentbrush.diffusion import (
     make_plan,
 )
 
+# Its scheduler imports torchsde for a noise of its own, which is never asked here: both sides are given the same.
+sys.modules["torchsde"] = mock.Mock()
+from diffusers.schedulers.scheduling_dpmsolver_sde import DPMSolverSDEScheduler  # noqa: E402
+
+del sys.modules["torchsde"]
+
 # Errors are relative to the greatest value of the oracle's tensor.
 # 50 steps of about 20 roundings of 1e-16 each. Where they grow, at zero SNR, Euler's x is 4096 times the
 # picture: measured 5e-13 there, 3e-14 elsewhere.
@@ -28,10 +34,6 @@ EXACT = 1e-9
 # The same with roundings of 6e-8, and x0 = (x - sigma eps) / alpha divides them by 0.006 on the "ddpm"
 # schedule: measured 1.3e-5 at zero SNR, 1.2e-5 on that schedule, 3e-6 elsewhere.
 PUBLISHED = 2e-5
-
-# Its scheduler imports torchsde for a noise of its own, which is never asked here: both sides are given the same.
-with mock.patch.dict(sys.modules, torchsde=mock.Mock()):
-    from diffusers.schedulers.scheduling_dpmsolver_sde import DPMSolverSDEScheduler
 
 ORACLES = {
     "ddim": diffusers.DDIMScheduler,
@@ -119,6 +121,33 @@ class Float64Torch:
         return getattr(torch, name)
 
 
+class Float64Time(int):
+    """A whole time whose products are float64 tensors; those of an integer tensor are float32."""
+
+    def __mul__(self, other):
+        return torch.tensor(int(self) * other, dtype=torch.float64)
+
+
+class Motion:
+    """The noise of a Brownian motion over sigma, made of a generator's draws: in place of DPMSolverSDE's own tree.
+
+    It is asked for [a, middle] and then [a, b], and so draws two independent increments a step.
+    """
+
+    def __init__(self, generators):
+        self.generators, self.at = generators, None
+
+    def __call__(self, high, low):
+        drawn = randn_tensor((len(self.generators), *SHAPE), self.generators, dtype=torch.float64)
+        high, low = float(high), float(low)
+        if self.at is None:
+            self.at, self.moved = low, (high - low) ** 0.5 * drawn
+            return drawn
+        moved = self.moved + (self.at - low) ** 0.5 * drawn
+        self.at = None
+        return moved / (high - low) ** 0.5
+
+
 def exactly(scheduler):
     """The scheduler with float64 tables; `step` lifts its arithmetic too."""
     for table in ("alphas_cumprod", "final_alpha_cumprod", "sigmas", "sigmas_interpol", "one"):
@@ -128,9 +157,10 @@ def exactly(scheduler):
         high, low = scheduler.sigmas[:-1:2], scheduler.sigmas[1::2]
         up = (low**2 * (high**2 - low**2) / high**2) ** 0.5
         down = (low**2 - up**2) ** 0.5
+        down[-1] = 0
         for name, values in (("sigmas_up", up), ("sigmas_down", down)):
             twice = torch.cat([values[:1], values[1:].repeat_interleave(2), values[-1:]])
-            assert torch.allclose(twice.float(), getattr(scheduler, name)[: len(twice)], rtol=1e-3)
+            assert torch.allclose(twice.float(), getattr(scheduler, name), rtol=1e-3, equal_nan=True)
             setattr(scheduler, name, twice)
     return scheduler
 
@@ -139,6 +169,8 @@ def step(scheduler, raw, t, x, **options):
     """The scheduler's step, in float64 if its tables are."""
     if scheduler.alphas_cumprod.dtype == torch.float32:
         return scheduler.step(raw, t, x, **options)
+    if isinstance(scheduler, ORACLES["lcm"]):
+        t = Float64Time(t)
     # Only here: a scheduler built under it would have other tables.
     with mock.patch.object(sys.modules[type(scheduler).__module__], "torch", Float64Torch()):
         return scheduler.step(raw, t, x, **options)
@@ -166,14 +198,23 @@ def paint(name, schedule, n_steps, prediction, config, seeds, clip=None):
     return path, estimates
 
 
-def step_options(scheduler, generators, eta=0.0):
+def step_options(scheduler, generators, eta=None):
     """What a pipeline hands to this scheduler's step."""
+    if isinstance(scheduler, DPMSolverSDEScheduler):
+        scheduler.noise_sampler = scheduler.noise_sampler or Motion(generators)
+        return {}
     if not isinstance(scheduler, tuple(ORACLES[name] for name in DRAWING)):
         return {}
-    return {"generator": generators} | ({"eta": eta} if isinstance(scheduler, ORACLES["ddim"]) else {})
+    if isinstance(scheduler, ORACLES["dpmpp_2m_sde"]):
+        # It draws float32 whatever x is, which would be another stream: here it is given the same.
+        if scheduler.config.algorithm_type == "dpmsolver++":
+            return {}
+        return {"variance_noise": randn_tensor((len(generators), *SHAPE), generators, dtype=torch.float64)}
+    takes_eta = isinstance(scheduler, (ORACLES["ddim"], ORACLES["tcd"])) and eta is not None
+    return {"generator": generators} | ({"eta": eta} if takes_eta else {})
 
 
-def paint_published(scheduler, seeds, eta=0.0):
+def paint_published(scheduler, seeds, eta=None):
     """diffusers' trajectory, as its pipelines run it, with a list of generators."""
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     x = randn_tensor((len(seeds), *SHAPE), generators, dtype=torch.float64) * scheduler.init_noise_sigma
@@ -183,13 +224,12 @@ def paint_published(scheduler, seeds, eta=0.0):
     return walk_published(scheduler, x, scheduler.timesteps, generators, eta)
 
 
-def walk_published(scheduler, x, times, generators, eta=0.0):
+def walk_published(scheduler, x, times, generators, eta=None):
     """The scheduler's way from x through `times`: x after every call, and every estimate of x0 it tells."""
-    options = step_options(scheduler, generators, eta)
     path, estimates = [], []
     for t in times:
         raw = network(scheduler.scale_model_input(x, t), t)
-        out = step(scheduler, raw, t, x, **options)
+        out = step(scheduler, raw, t, x, **step_options(scheduler, generators, eta))
         x = out.prev_sample
         path.append(x)
         estimates.append(getattr(out, "pred_original_sample", None))

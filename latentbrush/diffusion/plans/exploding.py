@@ -51,7 +51,7 @@ def heun_plan(schedule: Schedule, n_steps: int, config: PlanConfig, strength: fl
     """HeunDiscreteScheduler's plan: Euler's, always to sigma = 0. (diffusers lists each level twice.)"""
     refuse_eta("heun", config, "is deterministic; set eta to 0 or choose ddim")
     plan = _exploding(schedule, n_steps, config)
-    return _cut(_with_mids(plan, schedule, lambda step: step.next), n_steps, strength)
+    return _cut(_with_mids(plan, schedule, lambda _, step: step.next), n_steps, strength)
 
 
 def lms_plan(schedule: Schedule, n_steps: int, config: PlanConfig, strength: float = 1.0) -> Plan:
@@ -72,7 +72,7 @@ def dpm2_plan(schedule: Schedule, n_steps: int, config: PlanConfig, strength: fl
     refuse_eta("dpm2", config, "is deterministic; set eta to 0 or choose dpm2_ancestral")
     table = sigma_table(schedule)
     plan = _exploding(schedule, n_steps, config, times=_karras_rounded)
-    middles = _with_mids(plan, schedule, lambda step: _middle32(step.now, step.next, table))
+    middles = _with_mids(plan, schedule, lambda _, step: _middle32(step.next, step.now, table))
     return _cut(middles, n_steps, strength)
 
 
@@ -81,7 +81,7 @@ def dpm2_ancestral_plan(schedule: Schedule, n_steps: int, config: PlanConfig, st
     refuse_eta("dpm2_ancestral", config, "always draws as with 1; set eta to 0 or choose dpm2")
     table = sigma_table(schedule)
     plan = _exploding(schedule, n_steps, config, times=_karras_rounded)
-    middles = _with_mids(plan, schedule, lambda step: _middle32(step.now, ancestral(step.now, step.next)[0], table))
+    middles = _with_mids(plan, schedule, lambda _, step: _middle32(step.now, _down32(step), table))
     return _cut(middles, n_steps, strength, options={"eta": 1.0})
 
 
@@ -91,7 +91,7 @@ def dpmpp_2s_ancestral_plan(schedule: Schedule, n_steps: int, config: PlanConfig
     table = sigma_table(schedule)
     plan = _exploding(schedule, n_steps, config)
     middles = _with_mids(
-        plan, schedule, lambda step: _middle(step.now, ancestral(step.now, step.next)[0], table), everywhere=True
+        plan, schedule, lambda _, step: _middle(step.now, ancestral(step.now, step.next)[0], table), everywhere=True
     )
     return _cut(middles, n_steps, strength)
 
@@ -100,9 +100,18 @@ def dpmpp_sde_plan(schedule: Schedule, n_steps: int, config: PlanConfig, strengt
     """DPMSolverSDEScheduler's plan: Euler's in float64, each step by way of its middle in log(sigma)."""
     refuse_eta("dpmpp_sde", config, "always draws as with 1; set eta to 0 or choose dpmpp_2s")
     table = sigma_table(schedule)
-    plan = _exploding(schedule, n_steps, config, times=lambda name, times: times)
-    middles = _with_mids(plan, schedule, lambda step: _middle(step.now, step.next, table), everywhere=True)
-    return _cut(middles, n_steps, strength)
+    plan = _exploding(schedule, n_steps, config, times=_unrounded)
+    sigmas, _ = _points(schedule, n_steps, config, _unrounded)
+
+    def mid(i: int, step: Step) -> Level:  # the time is that of sigmas before they were rounded
+        t = times_of(np.sqrt(sigmas[i : i + 1] * sigmas[i + 1 : i + 2]), table)
+        return replace(_middle(step.now, step.next, table), t=float(t[0]))
+
+    return _cut(_with_mids(plan, schedule, mid, everywhere=True), n_steps, strength)
+
+
+def _unrounded(name: str, times: Times) -> Times:
+    return times
 
 
 def _single(name: str, times: Times) -> Times:
@@ -121,7 +130,18 @@ def _exploding(
     final: FinalSigma = "zero",
     times: Callable[[str, Times], Times] = _single,
 ) -> Plan:
-    """All steps. A path's sigmas reach over the range of the spacing's, at their own times; `times` rounds them."""
+    """All steps, as `_points` has them, to the level `final`."""
+    sigmas, asked = _points(schedule, n_steps, config, times)
+    levels = with_end(sigmas, asked, sigma_table(schedule), final)
+    _, highest = levels[0].floats()
+    scale = float((highest**2 + 1) ** 0.5) if config.spacing == "leading" else highest
+    return Plan(chain(levels), start_scale=scale)
+
+
+def _points(
+    schedule: Schedule, n_steps: int, config: PlanConfig, times: Callable[[str, Times], Times]
+) -> tuple[Times, Times]:
+    """Sigmas and their times, rounded by `times`. A path's reach over the range of the spacing's."""
     T, table = schedule.num_train_timesteps, sigma_table(schedule)
     require_steps(n_steps, T)
     asked = {
@@ -133,10 +153,7 @@ def _exploding(
     if config.sigmas != "spaced":
         sigmas = sigma_path(config.sigmas, float(sigmas[0]), float(sigmas[-1]), n_steps, table)
         asked = times(config.sigmas, times_of(sigmas, table))
-    levels = with_end(sigmas, asked, table, final)
-    _, highest = levels[0].floats()
-    scale = float((highest**2 + 1) ** 0.5) if config.spacing == "leading" else highest
-    return Plan(chain(levels), start_scale=scale)
+    return sigmas, asked
 
 
 def _cut(plan: Plan, n_steps: int, strength: float, options: dict[str, float] | None = None) -> Plan:
@@ -144,7 +161,7 @@ def _cut(plan: Plan, n_steps: int, strength: float, options: dict[str, float] | 
 
 
 def _with_mids(
-    plan: Plan, schedule: Schedule, mid: Callable[[Step], Level], *, everywhere: bool = False
+    plan: Plan, schedule: Schedule, mid: Callable[[int, Step], Level], *, everywhere: bool = False
 ) -> Plan:
     """The plan with a second evaluation at each step's `mid`, but for steps to sigma = 0 or a finished level.
 
@@ -156,7 +173,7 @@ def _with_mids(
     def second(i: int, step: Step) -> Level | None:
         _, sigma = step.next.floats()
         away = i == 0 and schedule.rescale_zero_snr and step.now.t == schedule.num_train_timesteps - 1
-        return None if sigma == 0 or step.next.t is None or (away and not everywhere) else mid(step)
+        return None if sigma == 0 or step.next.t is None or (away and not everywhere) else mid(i, step)
 
     steps = tuple(Step(step.now, step.next, mid=second(i, step)) for i, step in enumerate(plan.steps))
     return replace(plan, steps=steps, calls_per_step=2)
@@ -168,8 +185,15 @@ def _middle(now: Level, after: Level, table: NDArray[np.float32]) -> Level:
     return Level(1.0, sigma, float(times_of(np.array([sigma]), table)[0]))
 
 
-def _middle32(now: Level, after: Level, table: NDArray[np.float32]) -> Level:
-    """The same with the roundings of diffusers' DPM2 schedulers, to float32."""
-    high, low = (torch.tensor(level.sigma, dtype=torch.float32).log() for level in (now, after))
-    sigma = high.lerp(low, 0.5).exp().numpy().reshape(1)
+def _down32(step: Step) -> Level:
+    """The level of `ancestral`, computed in float32 as diffusers does; only middles are taken from it."""
+    high, low = (torch.tensor([level.sigma], dtype=torch.float32) for level in (step.now, step.next))
+    up = (low**2 * (high**2 - low**2) / high**2) ** 0.5
+    return Level(1.0, float((low**2 - up**2) ** 0.5))
+
+
+def _middle32(one: Level, other: Level, table: NDArray[np.float32]) -> Level:
+    """The same with the roundings of diffusers' DPM2 schedulers, to float32, in their order."""
+    first, second = (torch.tensor([level.sigma], dtype=torch.float32).log() for level in (one, other))
+    sigma = first.lerp(second, 0.5).exp().numpy()
     return Level(1.0, float(sigma[0]), float(times_of(sigma, table)[0]))

@@ -66,8 +66,9 @@ class ClassifierFree:
 
 @dataclass(frozen=True)
 class Rescaled:
-    """Rescaled guidance (Lin et al. 2024, "Common Diffusion Noise Schedules and Sample Steps are Flawed", eq. 15 and 16),
-    the last of the methods: it asks nothing.
+    """Rescaled guidance (Lin et al. 2024, "Common Diffusion Noise Schedules and Sample Steps are Flawed", eq. 15, 16).
+
+    The last of the methods; it asks nothing.
 
     What was guided gets, over each picture, the standard deviation of the output under the condition alone, and is
     mixed with `share` of that; `share` in [0, 1], 0 for none. Raises `UserError` otherwise.

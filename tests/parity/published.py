@@ -65,7 +65,18 @@ FIXED = {
     "dpmpp_3s": {"solver_order": 3},
 }
 """The options that make an oracle this sampler."""
-WITHOUT_ZERO_SNR = ("heun", "plms", "pndm", "lms", "dpm2", "dpm2_ancestral", "dpmpp_sde", "dpmpp_2s", "dpmpp_3s", "deis")
+WITHOUT_ZERO_SNR = (
+    "heun",
+    "plms",
+    "pndm",
+    "lms",
+    "dpm2",
+    "dpm2_ancestral",
+    "dpmpp_sde",
+    "dpmpp_2s",
+    "dpmpp_3s",
+    "deis",
+)
 DRAWING = ("ddim", "euler_ancestral", "ddpm", "dpm2_ancestral", "dpmpp_2m_sde", "lcm", "tcd")
 WITHOUT_SAMPLE = ("euler_ancestral", "plms", "pndm", "dpm2", "dpm2_ancestral", "dpmpp_sde")
 """Whose schedulers know no sample prediction."""

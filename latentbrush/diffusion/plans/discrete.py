@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -82,7 +83,7 @@ def pndm_plan(schedule: Schedule, n_steps: int, config: PlanConfig, strength: fl
     if 0 < len(times) < 4:
         raise UserError(f"pndm starts with four times, and {len(times)} are left to run; choose more steps, or plms")
     steps = []
-    for high, low in zip(times[:3], times[1:4], strict=True):
+    for high, low in pairwise(times[:4]):
         middle = low + ratio // 2
         for asked, after in ((high, high - ratio // 2), (middle, middle), (middle, low), (low, low)):
             steps.append(Step(at(high), at(after), at(asked)))

@@ -160,9 +160,7 @@ def _cut(plan: Plan, n_steps: int, strength: float, options: dict[str, float] | 
     return replace(plan, steps=last_steps(plan.steps, n_steps, strength), options=options or {})
 
 
-def _with_mids(
-    plan: Plan, schedule: Schedule, mid: Callable[[int, Step], Level], *, everywhere: bool = False
-) -> Plan:
+def _with_mids(plan: Plan, schedule: Schedule, mid: Callable[[int, Step], Level], *, everywhere: bool = False) -> Plan:
     """The plan with a second evaluation at each step's `mid`, but for steps to sigma = 0 or a finished level.
 
     Methods that weigh slopes in sigma take the step away from pure noise once (zero terminal SNR; unless

@@ -60,7 +60,7 @@ def dpmpp_2s_plan(schedule: Schedule, n_steps: int, config: PlanConfig, strength
     require_steps(n_steps, T)
     last = T - _clipped(table, config.lambda_min_clipped)
     config = replace(config, spacing="linspace")
-    sigmas, times = _sigmas("dpmpp_2s", T, last, n_steps, config, table, floor_karras=False)
+    sigmas, times = _sigmas("dpmpp_2s", schedule, last, n_steps, config, table, floor_karras=False)
     plain = last_steps(chain(_preserving(sigmas, times, table, config.final_sigmas_type)), n_steps, strength)
     orders = _block_orders(n_steps, config)[n_steps - len(plain) :]
     steps: list[Step] = []
@@ -79,7 +79,7 @@ def unipc_plan(schedule: Schedule, n_steps: int, config: PlanConfig, strength: f
     refuse_eta("unipc", config, "is deterministic; set eta to 0 or choose ddim")
     T, table = schedule.num_train_timesteps, sigma_table(schedule)
     require_steps(n_steps, T)
-    sigmas, times = _sigmas("unipc", T, T, n_steps, config, table, floor_karras=False)
+    sigmas, times = _sigmas("unipc", schedule, T, n_steps, config, table, floor_karras=False)
     kept = times >= 0
     levels = _preserving(sigmas[kept], times[kept], table, config.final_sigmas_type)
     if config.sigmas != "spaced" and config.final_sigmas_type == "sigma_min":
@@ -100,13 +100,11 @@ def deis_plan(schedule: Schedule, n_steps: int, config: PlanConfig, strength: fl
     return replace(plan, options={"order": config.solver_order, "lower_order_final": lower})
 
 
-def _multistep(
-    name: str, schedule: Schedule, n_steps: int, config: PlanConfig, strength: float, *, eta: float
-) -> Plan:
+def _multistep(name: str, schedule: Schedule, n_steps: int, config: PlanConfig, strength: float, *, eta: float) -> Plan:
     T, table = schedule.num_train_timesteps, sigma_table(schedule)
     require_steps(n_steps, T)
     last = T - _clipped(table, config.lambda_min_clipped)
-    sigmas, times = _sigmas(name, T, last, n_steps, config, table, floor_karras=schedule.is_cosine)
+    sigmas, times = _sigmas(name, schedule, last, n_steps, config, table, floor_karras=schedule.is_cosine)
     levels = _preserving(sigmas, times, table, config.final_sigmas_type)
     few = config.lower_order_final and len(times) < FEW
     options = {
@@ -121,7 +119,7 @@ def _multistep(
 
 def _sigmas(
     name: str,
-    T: int,
+    schedule: Schedule,
     last: int,
     n_steps: int,
     config: PlanConfig,
@@ -140,7 +138,7 @@ def _sigmas(
         return sigmas, times
     times = {
         "leading": lambda: leading(n_steps, last // (n_steps + 1), config.steps_offset, first=1),
-        "trailing": lambda: trailing(T, n_steps, last),
+        "trailing": lambda: trailing(schedule.num_train_timesteps, n_steps, last),
         "linspace": lambda: linspace(last, n_steps + 1).round()[:-1],
     }[config.spacing]()
     if len(set(times.tolist())) < len(times):

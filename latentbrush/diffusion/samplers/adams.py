@@ -48,8 +48,7 @@ def deis(
     `lower_order_final`: no step is of a higher order than steps are left. Returns the finished x (B, c, h, w).
     """
     orders = [
-        order_of(i, len(steps), order, euler_last=False, lower_order_final=lower_order_final)
-        for i in range(len(steps))
+        order_of(i, len(steps), order, euler_last=False, lower_order_final=lower_order_final) for i in range(len(steps))
     ]
     return _adams(denoise, x, steps, on_step, np.log, orders)
 
@@ -96,7 +95,12 @@ def _integrals(
     return result
 
 
-ADAMS_BASHFORTH = {1: (1.0,), 2: (3 / 2, -1 / 2), 3: (23 / 12, -16 / 12, 5 / 12), 4: (55 / 24, -59 / 24, 37 / 24, -9 / 24)}
+ADAMS_BASHFORTH = {
+    1: (1.0,),
+    2: (3 / 2, -1 / 2),
+    3: (23 / 12, -16 / 12, 5 / 12),
+    4: (55 / 24, -59 / 24, 37 / 24, -9 / 24),
+}
 
 
 def plms(
@@ -161,5 +165,3 @@ def _transfer(denoise: Denoise, x: Tensor, raw: Tensor, step: Step) -> Tensor:
     """Eq. 9 of PNDM, which is DDIM's step, in the plane."""
     read = denoise.read(raw, x, step.now)
     return step.next.mix(read.x0, read.eps)
-
-

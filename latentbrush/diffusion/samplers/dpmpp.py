@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -63,7 +64,7 @@ def dpmpp_singlestep(
     *,
     solver_type: SolverType = "midpoint",
 ) -> Tensor:
-    """DPM-Solver++ singlestep, 2S (Lu et al. 2022, "DPM-Solver++", Algorithm 1) and 3S (DPM-Solver, Algorithm 2, in x0).
+    """DPM-Solver++ singlestep: 2S (Lu et al. 2022, "DPM-Solver++", Algorithm 1), 3S (DPM-Solver, Algorithm 2, in x0).
 
     The plan says where a block begins: with a step asked at its own `now`. Each further step of the block starts
     there again, with one more estimate and one order more. Returns the finished x (B, c, h, w).
@@ -93,11 +94,11 @@ def _derivatives(past: Sequence[tuple[float, Tensor]], h: float) -> list[Tensor]
     None after an infinite step, as from alpha = 0, and where two estimates lie at one level: neither says
     how x0 changes.
     """
-    widths = [now - before for (now, _), (before, _) in zip(past, past[1:], strict=False)]
+    widths = [now - before for (now, _), (before, _) in pairwise(past)]
     known = next((i for i, width in enumerate(widths) if not 0 < width < math.inf), len(widths))
     slopes = [
         (m - earlier) * (h / width)
-        for (_, m), (_, earlier), width in zip(past, past[1:], widths[:known], strict=False)
+        for ((_, m), (_, earlier)), width in zip(pairwise(past), widths[:known], strict=False)
     ]
     if len(slopes) < 2:
         return slopes

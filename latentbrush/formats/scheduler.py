@@ -80,7 +80,9 @@ def read_scheduler(fields: Fields, name: str, sampler: str | None = None) -> Sch
         )
     # Naming the folder's own sampler must not change its options.
     own = next((row for row in rows if row.sampler == sampler), None)
-    return _read(fields, sampler, rows[0] if rows else None, () if own is None else own.options)
+    if own is not None:
+        return _read(fields, sampler, own, own.options)
+    return _read(fields, sampler, rows[0] if rows else None, ())
 
 
 def _row_of(fields: Fields, rows: list[SchedulerClass]) -> SchedulerClass:
@@ -148,8 +150,7 @@ def _options(fields: Fields, sampler: str, row: SchedulerClass | None, own: tupl
     for key in dict.fromkeys((*SHARED, *own)):
         if fields.has(key):
             options[key] = READERS[key](fields, key)
-    known = class_of(sampler)
-    if SAMPLERS[sampler].paths and (known is None or known.paths):
+    if SAMPLERS[sampler].paths and (row is None or row.paths):
         for flag, path in PATHS.items():
             if fields.has(flag) and fields.flag(flag):
                 options["sigmas"] = path

@@ -7,6 +7,7 @@ scheduler as it comes, which computes coefficients, and for Euler and DPM++ the 
 """
 
 import sys
+from dataclasses import replace
 from unittest import mock
 
 import diffusers
@@ -80,6 +81,9 @@ WITHOUT_ZERO_SNR = (
 DRAWING = ("ddim", "euler_ancestral", "ddpm", "dpm2_ancestral", "dpmpp_2m_sde", "lcm", "tcd")
 WITHOUT_SAMPLE = ("euler_ancestral", "plms", "pndm", "dpm2", "dpm2_ancestral", "dpmpp_sde")
 """Whose schedulers know no sample prediction."""
+LEAST_STEPS = {"pndm": 4}
+WITHOUT_MEMORY = ("ddim", "euler", "dpmpp_2m", "heun", "euler_ancestral", "ddpm", "dpm2", "dpm2_ancestral", "dpmpp_sde")
+"""Which one step of theirs says all of; dpmpp_2m is of first order then."""
 WITHOUT_SPACING = ("dpmpp_2s", "dpmpp_3s")
 STEPS = [1, 2, 5, 7, 20, 50]
 SPACINGS = ["leading", "trailing", "linspace"]
@@ -108,6 +112,8 @@ def oracle(name, schedule, n_steps, prediction="epsilon", spacing="leading", **o
     options = FIXED.get(name, {}) | options
     if name not in WITHOUT_SPACING:
         options["timestep_spacing"] = spacing
+    else:
+        options.pop("steps_offset", None)
     if name not in WITHOUT_ZERO_SNR:
         options["rescale_betas_zero_snr"] = schedule.rescale_zero_snr
     scheduler = ORACLES[name](
@@ -191,6 +197,14 @@ def network(x, t):
     """A fixed nonlinear network: it mixes channels and neighbours and depends on the time."""
     t = torch.as_tensor(t, dtype=torch.float64) / 1000
     return 0.8 * torch.tanh(x.roll(1, 1) - 0.5 * x.roll(1, 3) + t) + 0.3 * torch.cos(3 * t) * x
+
+
+def config_of(name, spacing="leading", **options):
+    """The sampler's own defaults, which are its scheduler's, but for these; its own path of sigmas by diffusers' flag."""
+    for flag in [key for key in options if key.startswith("use_")]:
+        if options.pop(flag):
+            options["sigmas"] = flag.removeprefix("use_").removesuffix("_sigmas")
+    return replace(SAMPLERS[name].defaults, spacing=spacing, **options)
 
 
 def paint(name, schedule, n_steps, prediction, config, seeds, clip=None):

@@ -89,7 +89,10 @@ def dpmpp_singlestep(
 
 
 def _derivatives(past: Sequence[tuple[float, Tensor]], h: float) -> list[Tensor]:
-    """h times x0's first and h^2 times its second derivative by lambda, from divided differences.
+    """h times x0's first derivative by lambda, and h^2 times half its second, from divided differences.
+
+    The published coefficient (section 3.3; diffusers, k-diffusion) is that of the whole second derivative, so that
+    3M is more exact than 2M, but also of second order.
 
     None after an infinite step, as from alpha = 0, and where two estimates lie at one level: neither says
     how x0 changes.

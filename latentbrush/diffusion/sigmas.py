@@ -68,7 +68,8 @@ def sigma_path(name: SigmaPath, highest: float, lowest: float, n_steps: int, tab
     share = np.linspace(0, 1, n_steps)
     if name == "karras":
         start, end = highest ** (1 / KARRAS_RHO), lowest ** (1 / KARRAS_RHO)
-        return (start + share * (end - start)) ** KARRAS_RHO
+        sigmas: Floats = (start + share * (end - start)) ** KARRAS_RHO
+        return sigmas
     if name == "exponential":
         return np.exp(np.linspace(math.log(highest), math.log(lowest), n_steps))
     if name == "beta":

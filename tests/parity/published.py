@@ -81,6 +81,7 @@ WITHOUT_ZERO_SNR = (
 DRAWING = ("ddim", "euler_ancestral", "ddpm", "dpm2_ancestral", "dpmpp_2m_sde", "lcm", "tcd")
 WITHOUT_SAMPLE = ("euler_ancestral", "plms", "pndm", "dpm2", "dpm2_ancestral", "dpmpp_sde")
 """Whose schedulers know no sample prediction."""
+FEWER_STEPS = [1, 5, 20]
 LEAST_STEPS = {"pndm": 4}
 WITHOUT_MEMORY = ("ddim", "euler", "dpmpp_2m", "heun", "euler_ancestral", "ddpm", "dpm2", "dpm2_ancestral", "dpmpp_sde")
 """Which one step of theirs says all of; dpmpp_2m is of first order then."""
@@ -151,11 +152,11 @@ class Motion:
     It is asked for [a, middle] and then [a, b], and so draws two independent increments a step.
     """
 
-    def __init__(self, generators):
-        self.generators, self.at = generators, None
+    def __init__(self, generators, shape=None):
+        self.generators, self.shape, self.at = generators, SHAPE if shape is None else shape, None
 
     def __call__(self, high, low):
-        drawn = randn_tensor((len(self.generators), *SHAPE), self.generators, dtype=torch.float64)
+        drawn = randn_tensor((len(self.generators), *self.shape), self.generators, dtype=torch.float64)
         high, low = float(high), float(low)
         if self.at is None:
             self.at, self.moved = low, (high - low) ** 0.5 * drawn
@@ -207,10 +208,10 @@ def config_of(name, spacing="leading", **options):
     return replace(SAMPLERS[name].defaults, spacing=spacing, **options)
 
 
-def paint(name, schedule, n_steps, prediction, config, seeds, clip=None):
+def paint(name, schedule, n_steps, prediction, config, seeds, clip=None, threshold=None):
     """Our trajectory: x after every step, and every estimate of x0."""
     plan = make_plan(name, schedule, n_steps, config)
-    denoiser = Denoiser(lambda x, level: network(x, level.t), prediction, clip)
+    denoiser = Denoiser(lambda x, level: network(x, level.t), prediction, clip, threshold)
     noise = PictureNoise(seeds, SHAPE, torch.float64)
     path, estimates = [], []
 

@@ -85,7 +85,7 @@ def _integrals(
 ) -> list[float]:
     """The integral over rho from `start` to `end` of each Lagrange polynomial in variable(rho) through `rhos`."""
     rho = start + (end - start) * (NODES + 1) / 2
-    place, places = variable(rho), [float(variable(np.float64(known))) for known in rhos]
+    place, places = variable(rho), variable(np.array(rhos)).tolist()
     result = []
     for k, own in enumerate(places):
         basis = np.ones_like(rho)

@@ -116,8 +116,8 @@ def _integrate(
     """x at the step's end without its noise: eq. 9 and 18 of the paper, integrals over an x0 that changes so."""
     (alpha, sigma), (alpha_next, sigma_next) = step.now.floats(), step.next.floats()
     decay = alpha * sigma_next / (sigma * alpha_next)  # e^-h
-    u, left = (1.0 + eta) * h, decay ** (1.0 + eta)  # e^-u
-    x = (sigma_next / sigma * decay**eta) * x + (alpha_next * (1.0 - left)) * x0
+    u, left = (1.0 + eta) * h, math.pow(decay, 1.0 + eta)  # e^-u
+    x = (sigma_next / sigma * math.pow(decay, eta)) * x + (alpha_next * (1.0 - left)) * x0
     if u == 0:  # a step of no width, at the end of some published lists
         return x
     if len(derivatives) == 1 and solver_type == "midpoint":
@@ -134,4 +134,4 @@ def _added(step: Step, eta: float) -> float:
     if eta == 0:
         return 0.0
     (alpha, sigma), (alpha_next, sigma_next) = step.now.floats(), step.next.floats()
-    return sigma_next**2 * (1.0 - (alpha * sigma_next / (sigma * alpha_next)) ** (2.0 * eta))
+    return sigma_next**2 * (1.0 - math.pow(alpha * sigma_next / (sigma * alpha_next), 2.0 * eta))

@@ -74,7 +74,7 @@ def errors(name, spacing, numbers):
     return found
 
 
-@pytest.mark.parametrize("name", [name for name in DETERMINISTIC if name != "heun"])
+@pytest.mark.parametrize("name", ["ddim", "euler", "dpmpp_2m"])  # the others' orders: test_convergence
 def test_a_gaussian_is_painted_as_the_probability_flow_says(name):
     # Numbers that divide T: with others, DDIM's steps of T // N do not meet.
     coarse, middle, fine = errors(name, "leading" if name == "ddim" else "linspace", [25, 100, 500])
@@ -124,6 +124,8 @@ def test_dpmpp_is_of_second_order_between_two_levels():
 @pytest.mark.parametrize("n_steps", [1, 2, 7, 20])
 def test_a_single_picture_is_found_from_any_noise(name, spacing, n_steps):
     """Where the data are one picture, x0 is known at the first step, and every sampler ends on it."""
+    if name == "pndm":
+        n_steps = max(n_steps, 4)
     plan = make_plan(name, Schedule(), n_steps, PlanConfig(spacing))
     denoiser = gaussian(spread=0.0)
     x = unit_noise()() * plan.start_scale
@@ -239,9 +241,9 @@ def test_on_step_follows_every_network_call_and_may_change_x(name):
     assert [what for what, *_ in events] == ["network", "step"] * plan.calls
     asked = [level for what, level, _ in events if what == "network"]
     told = [level for what, level, _ in events if what == "step"]
-    # Heun asks at both ends of a step, and at the last once, for no network reads a finished level.
-    both = [level for step in plan.steps for level in (step.at, step.next)][:-1]
-    assert asked == (both if name == "heun" else [step.at for step in plan.steps])
+    # Some ask at a second level of a step, too, but for the last: no network reads a finished level.
+    both = [level for step in plan.steps for level in (step.at, step.mid) if level is not None]
+    assert asked == (both if plan.calls_per_step == 2 else [step.at for step in plan.steps])
     assert told[:-1] == asked[1:]
     assert (told[-1], told[-1].t) == (plan.steps[-1].next, None)
     for (_, _, left), (_, _, taken) in zip(events[1::2], [*events[2::2], (0, 0, painted)], strict=True):

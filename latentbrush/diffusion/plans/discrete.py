@@ -14,7 +14,6 @@ from latentbrush.diffusion.plans.parts import (
     chain,
     last_steps,
     preserving,
-    refuse_eta,
     run_steps,
     whole_times,
 )
@@ -43,7 +42,6 @@ def ddim_plan(schedule: Schedule, n_steps: int, config: PlanConfig, strength: fl
 def ddpm_plan(schedule: Schedule, n_steps: int, config: PlanConfig, strength: float = 1.0) -> Plan:
     """DDPMScheduler's plan: levels straight from the table, each step to the next time of the list, then to
     abar = 1."""
-    refuse_eta("ddpm", config, "has its variance_type instead; set eta to 0")
     times, abar = whole_times(schedule, n_steps, config), schedule.alphas_cumprod.tolist()
     levels = [*(preserving(abar[t], float(t)) for t in times), Level(1.0, 0.0)]
     steps = last_steps(chain(levels), n_steps, strength)
@@ -56,7 +54,6 @@ def plms_plan(schedule: Schedule, n_steps: int, config: PlanConfig, strength: fl
     The second entry takes the first step once more. With a strength diffusers leaves entries out before it
     counts them, so that from the third step on x lies a step above the level that is read; so here.
     """
-    refuse_eta("plms", config, "is deterministic; set eta to 0 or choose ddim")
     times, at = whole_times(schedule, n_steps, config), _levels(schedule, config)
     ratio = schedule.num_train_timesteps // n_steps
     run = run_steps(n_steps, strength)
@@ -75,7 +72,6 @@ def pndm_plan(schedule: Schedule, n_steps: int, config: PlanConfig, strength: fl
     With a strength the first steps are those of the times that are left. (diffusers computes them as if at
     the full list's beginning, which paints noise.) UserError where fewer than four steps are left.
     """
-    refuse_eta("pndm", config, "is deterministic; set eta to 0 or choose ddim")
     times, at = whole_times(schedule, n_steps, config), _levels(schedule, config)
     ratio = schedule.num_train_timesteps // n_steps
     run = run_steps(n_steps, strength)
@@ -94,7 +90,6 @@ def pndm_plan(schedule: Schedule, n_steps: int, config: PlanConfig, strength: fl
 def lcm_plan(schedule: Schedule, n_steps: int, config: PlanConfig, strength: float = 1.0) -> Plan:
     """LCMScheduler's plan: of the times of the distillation, of which there are `original_inference_steps`, the
     highest and then every so many; from the last the picture is finished."""
-    refuse_eta("lcm", config, "always draws wholly fresh noise; set eta to 0 or choose tcd")
     times, abar = _distilled_times("lcm", schedule, n_steps, config), schedule.alphas_cumprod.tolist()
     levels = [*(preserving(abar[t], float(t)) for t in times), Level(1.0, 0.0)]
     steps = last_steps(chain(levels), n_steps, strength)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from latentbrush.diffusion.level import Level, Plan, Step
 from latentbrush.diffusion.plan_config import FinalSigma, PlanConfig
-from latentbrush.diffusion.plans.parts import chain, last_steps, refuse_eta, require_steps, with_end
+from latentbrush.diffusion.plans.parts import chain, last_steps, require_steps, with_end
 from latentbrush.diffusion.samplers.contract import ancestral
 from latentbrush.diffusion.schedule import Schedule
 from latentbrush.diffusion.sigmas import sigma_path, sigma_table, sigmas_at, times_of
@@ -36,20 +36,17 @@ def euler_plan(schedule: Schedule, n_steps: int, config: PlanConfig, strength: f
 
     It starts at the highest sigma (linspace, trailing) or at sqrt(sigma^2 + 1) (leading).
     """
-    refuse_eta("euler", config, "is deterministic; set eta to 0 or choose ddim")
     plan = _exploding(schedule, n_steps, config, final=config.final_sigmas_type)
     return _cut(plan, n_steps, strength, options={"eta": 0.0})
 
 
 def euler_ancestral_plan(schedule: Schedule, n_steps: int, config: PlanConfig, strength: float = 1.0) -> Plan:
     """EulerAncestralDiscreteScheduler's plan: Euler's, always to sigma = 0. (diffusers' has no other paths.)"""
-    refuse_eta("euler_ancestral", config, "always draws as with 1; set eta to 0 or choose ddim")
     return _cut(_exploding(schedule, n_steps, config), n_steps, strength, options={"eta": 1.0})
 
 
 def heun_plan(schedule: Schedule, n_steps: int, config: PlanConfig, strength: float = 1.0) -> Plan:
     """HeunDiscreteScheduler's plan: Euler's, always to sigma = 0. (diffusers lists each level twice.)"""
-    refuse_eta("heun", config, "is deterministic; set eta to 0 or choose ddim")
     plan = _exploding(schedule, n_steps, config)
     return _cut(_with_mids(plan, schedule, lambda _, step: step.next), n_steps, strength)
 
@@ -59,7 +56,6 @@ def lms_plan(schedule: Schedule, n_steps: int, config: PlanConfig, strength: flo
 
     A further entry t = -1 of trailing spacing is left out, for no polynomial goes through one level twice.
     """
-    refuse_eta("lms", config, "is deterministic; set eta to 0 or choose ddim")
     plan = _exploding(schedule, n_steps, config)
     steps = tuple(step for step in plan.steps if step.now.t != -1)
     steps = (*steps[:-1], Step(steps[-1].now, plan.steps[-1].next))
@@ -69,7 +65,6 @@ def lms_plan(schedule: Schedule, n_steps: int, config: PlanConfig, strength: flo
 def dpm2_plan(schedule: Schedule, n_steps: int, config: PlanConfig, strength: float = 1.0) -> Plan:
     """KDPM2DiscreteScheduler's plan: Euler's, each step by way of its middle in log(sigma); Karras's times are
     whole."""
-    refuse_eta("dpm2", config, "is deterministic; set eta to 0 or choose dpm2_ancestral")
     table = sigma_table(schedule)
     plan = _exploding(schedule, n_steps, config, times=_karras_rounded)
     middles = _with_mids(plan, schedule, lambda _, step: _middle32(step.next, step.now, table))
@@ -78,7 +73,6 @@ def dpm2_plan(schedule: Schedule, n_steps: int, config: PlanConfig, strength: fl
 
 def dpm2_ancestral_plan(schedule: Schedule, n_steps: int, config: PlanConfig, strength: float = 1.0) -> Plan:
     """KDPM2AncestralDiscreteScheduler's plan: DPM2's, with the middle of the way down, before noise is added."""
-    refuse_eta("dpm2_ancestral", config, "always draws as with 1; set eta to 0 or choose dpm2")
     table = sigma_table(schedule)
     plan = _exploding(schedule, n_steps, config, times=_karras_rounded)
     middles = _with_mids(plan, schedule, lambda _, step: _middle32(step.now, _down32(step), table))
@@ -87,7 +81,6 @@ def dpm2_ancestral_plan(schedule: Schedule, n_steps: int, config: PlanConfig, st
 
 def dpmpp_2s_ancestral_plan(schedule: Schedule, n_steps: int, config: PlanConfig, strength: float = 1.0) -> Plan:
     """k-diffusion's plan for its sampler of this name: Euler ancestral's, with the middle of the way down."""
-    refuse_eta("dpmpp_2s_ancestral", config, "always draws as with 1; set eta to 0 or choose dpmpp_2s")
     table = sigma_table(schedule)
     plan = _exploding(schedule, n_steps, config)
     middles = _with_mids(
@@ -98,7 +91,6 @@ def dpmpp_2s_ancestral_plan(schedule: Schedule, n_steps: int, config: PlanConfig
 
 def dpmpp_sde_plan(schedule: Schedule, n_steps: int, config: PlanConfig, strength: float = 1.0) -> Plan:
     """DPMSolverSDEScheduler's plan: Euler's in float64, each step by way of its middle in log(sigma)."""
-    refuse_eta("dpmpp_sde", config, "always draws as with 1; set eta to 0 or choose dpmpp_2s")
     table = sigma_table(schedule)
     plan = _exploding(schedule, n_steps, config, times=_unrounded)
     sigmas, _ = _points(schedule, n_steps, config, _unrounded)

@@ -18,7 +18,6 @@ __all__ = [
     "chain",
     "last_steps",
     "preserving",
-    "refuse_eta",
     "require_steps",
     "run_steps",
     "whole_times",
@@ -29,11 +28,6 @@ __all__ = [
 def require_steps(n_steps: int, most: int) -> None:
     if not 1 <= n_steps <= most:
         raise UserError(f"{n_steps} steps are asked for; choose 1 to {most}, the steps the model was trained with")
-
-
-def refuse_eta(name: str, config: PlanConfig, instead: str) -> None:
-    if config.eta:
-        raise UserError(f"eta is {config.eta}, but {name} {instead}")
 
 
 def run_steps(n_steps: int, strength: float) -> int:

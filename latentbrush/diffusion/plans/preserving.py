@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from latentbrush.diffusion.level import Level, Plan, Step
 from latentbrush.diffusion.plan_config import FinalSigma, PlanConfig
-from latentbrush.diffusion.plans.parts import chain, last_steps, refuse_eta, require_steps, with_end
+from latentbrush.diffusion.plans.parts import chain, last_steps, require_steps, with_end
 from latentbrush.diffusion.schedule import Schedule
 from latentbrush.diffusion.sigmas import sigma_path, sigma_table, sigmas_at, times_of
 from latentbrush.diffusion.spacing import leading, linspace, trailing
@@ -30,22 +30,20 @@ def dpmpp_2m_plan(schedule: Schedule, n_steps: int, config: PlanConfig, strength
 
     The times of Karras's sigmas are cut off, too, for the cosine schedule.
     """
-    refuse_eta("dpmpp_2m", config, "is deterministic; set eta to 0 or choose dpmpp_2m_sde")
     return _multistep("dpmpp_2m", schedule, n_steps, config, strength, eta=0.0)
 
 
 def dpmpp_2m_sde_plan(schedule: Schedule, n_steps: int, config: PlanConfig, strength: float = 1.0) -> Plan:
     """DPMSolverMultistepScheduler's plan ('sde-dpmsolver++'), up to order 2."""
-    refuse_eta("dpmpp_2m_sde", config, "always draws as with 1; set eta to 0 or choose dpmpp_2m")
     if config.solver_order == 3:
         raise UserError("solver_order is 3, but dpmpp_2m_sde is of order 1 or 2; choose dpmpp_3m_sde")
     return _multistep("dpmpp_2m_sde", schedule, n_steps, config, strength, eta=1.0)
 
 
 def dpmpp_3m_sde_plan(schedule: Schedule, n_steps: int, config: PlanConfig, strength: float = 1.0) -> Plan:
-    """The plan of 2M SDE for k-diffusion's third-order sampler, whose second step is integrated exactly."""
-    refuse_eta("dpmpp_3m_sde", config, "always draws as with 1; set eta to 0 or choose dpmpp_3m")
-    config = replace(config, solver_type="heun")
+    """The plan of 2M SDE for k-diffusion's third-order sampler: its second step is integrated
+    exactly, and its order is lowered only before sigma = 0."""
+    config = replace(config, solver_type="heun", lower_order_final=False)
     return _multistep("dpmpp_3m_sde", schedule, n_steps, config, strength, eta=1.0)
 
 
@@ -55,7 +53,6 @@ def dpmpp_2s_plan(schedule: Schedule, n_steps: int, config: PlanConfig, strength
     Blocks of as many steps as the order, each step of a block beginning where the block does; fewer at the
     end, so that a step to sigma = 0 is alone. A block that a strength cuts begins where x does.
     """
-    refuse_eta("dpmpp_2s", config, "is deterministic; set eta to 0 or choose dpmpp_2s_ancestral")
     T, table = schedule.num_train_timesteps, sigma_table(schedule)
     require_steps(n_steps, T)
     last = T - _clipped(table, config.lambda_min_clipped)
@@ -76,7 +73,6 @@ def unipc_plan(schedule: Schedule, n_steps: int, config: PlanConfig, strength: f
 
     A further entry t = -1 of trailing spacing is left out, for no difference is taken at one level.
     """
-    refuse_eta("unipc", config, "is deterministic; set eta to 0 or choose ddim")
     T, table = schedule.num_train_timesteps, sigma_table(schedule)
     require_steps(n_steps, T)
     sigmas, times = _sigmas("unipc", schedule, T, n_steps, config, table, floor_karras=False)
@@ -94,7 +90,6 @@ def unipc_plan(schedule: Schedule, n_steps: int, config: PlanConfig, strength: f
 
 def deis_plan(schedule: Schedule, n_steps: int, config: PlanConfig, strength: float = 1.0) -> Plan:
     """DEISMultistepScheduler's plan: UniPC's, always to the least sigma, of which log(rho) has a value."""
-    refuse_eta("deis", config, "is deterministic; set eta to 0 or choose ddim")
     plan = unipc_plan(schedule, n_steps, replace(config, final_sigmas_type="sigma_min"), strength)
     lower = config.lower_order_final and n_steps < FEW
     return replace(plan, options={"order": config.solver_order, "lower_order_final": lower})

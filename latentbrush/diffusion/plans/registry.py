@@ -37,18 +37,19 @@ __all__ = ["SAMPLERS", "Sampler", "find_sampler", "make_plan"]
 class Sampler:
     """A sampler: `run(denoise, x, steps, noise, on_step, **options)` (the package `samplers`), the builder of its
     plan, and the configuration of its published scheduler. `draws`: does it add noise on its way? `paths`: does it
-    go along the sigmas of `PlanConfig.sigmas`?"""
+    go along the sigmas of `PlanConfig.sigmas`? `eta`: does it read `PlanConfig.eta`?"""
 
     run: Callable[..., Tensor]
     plan: Callable[[Schedule, int, PlanConfig, float], Plan]
     defaults: PlanConfig
     draws: bool = False
     paths: bool = True
+    eta: bool = False
 
 
 LINSPACE = PlanConfig(spacing="linspace")
 SAMPLERS: dict[str, Sampler] = {
-    "ddim": Sampler(ddim, discrete.ddim_plan, PlanConfig(), paths=False),  # draws where eta is above 0
+    "ddim": Sampler(ddim, discrete.ddim_plan, PlanConfig(), paths=False, eta=True),  # draws where it is above 0
     "euler": Sampler(ddim, exploding.euler_plan, LINSPACE),  # Euler is DDIM at alpha = 1
     "dpmpp_2m": Sampler(dpmpp_multistep, preserving.dpmpp_2m_plan, LINSPACE),
     "heun": Sampler(heun, exploding.heun_plan, LINSPACE),
@@ -77,7 +78,7 @@ SAMPLERS: dict[str, Sampler] = {
     "unipc": Sampler(unipc, preserving.unipc_plan, PlanConfig(spacing="linspace", solver_type="bh2")),
     "deis": Sampler(deis, preserving.deis_plan, PlanConfig(spacing="linspace", solver_type="logrho")),
     "lcm": Sampler(lcm, discrete.lcm_plan, PlanConfig(), draws=True, paths=False),
-    "tcd": Sampler(tcd, discrete.tcd_plan, PlanConfig(eta=0.3), draws=True, paths=False),
+    "tcd": Sampler(tcd, discrete.tcd_plan, PlanConfig(eta=0.3), draws=True, paths=False, eta=True),
 }
 
 
@@ -97,4 +98,8 @@ def make_plan(
     above 0 for a sampler without it.
     """
     sampler = find_sampler(name)
-    return sampler.plan(schedule, n_steps, sampler.defaults if config is None else config, strength)
+    config = sampler.defaults if config is None else config
+    if config.eta and not sampler.eta:
+        instead = "draws as it must" if sampler.draws else "is deterministic"
+        raise UserError(f"eta is {config.eta}, but {name} {instead}; set eta to 0, or choose ddim")
+    return sampler.plan(schedule, n_steps, config, strength)

@@ -190,7 +190,7 @@ class LatentDiffusion:
             options = {key: value for key, value in options.items() if key not in ("solver_order", "solver_type")}
         chosen = find_sampler(name)
         if sigmas is not None:
-            if not chosen.paths:
+            if sigmas != "spaced" and not chosen.paths:
                 able = ", ".join(other for other, row in SAMPLERS.items() if row.paths)
                 raise UserError(f"sigmas {sigmas!r} for {name}, which has no path of sigmas; choose one of {able}")
             options["sigmas"] = sigmas

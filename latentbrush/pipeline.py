@@ -229,7 +229,7 @@ def resolve(model: LatentDiffusion, request: ImageRequest) -> ImageRequest:
     weight = request.guidance.weight
     sampler = model.sampler if sampling.sampler is None else sampling.sampler
     config = model.plan_config(sampler, sampling.sigmas)
-    sigmas = config.sigmas if find_sampler(sampler).paths else None
+    sigmas = config.sigmas if find_sampler(sampler).paths else "spaced"
     steps = defaults.steps if sampling.steps is None else sampling.steps
     dtype = precision(model.dtype)
     if request.model.dtype not in (None, dtype):

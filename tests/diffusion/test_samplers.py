@@ -119,13 +119,12 @@ def test_dpmpp_is_of_second_order_between_two_levels():
     assert error(200, 2) < 1e-2 * error(200, 1)
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
+# PNDM combines raw outputs of several levels, which together mean another x0; LCM keeps a little of x.
+@pytest.mark.parametrize("name", [name for name in SAMPLERS if name not in ("plms", "pndm", "lcm")])
 @pytest.mark.parametrize("spacing", ["leading", "trailing", "linspace"])
 @pytest.mark.parametrize("n_steps", [1, 2, 7, 20])
 def test_a_single_picture_is_found_from_any_noise(name, spacing, n_steps):
     """Where the data are one picture, x0 is known at the first step, and every sampler ends on it."""
-    if name == "pndm":
-        n_steps = max(n_steps, 4)
     plan = make_plan(name, Schedule(), n_steps, PlanConfig(spacing))
     denoiser = gaussian(spread=0.0)
     x = unit_noise()() * plan.start_scale
@@ -207,7 +206,8 @@ def test_any_eta_keeps_the_marginal(eta):
     assert float(kept**2 + fresh**2) == pytest.approx(step.next.sigma**2, rel=1e-14)  # a few roundings
 
 
-@pytest.mark.parametrize("name", SAMPLERS)
+# But to PNDM's, which combines the raw outputs of several levels.
+@pytest.mark.parametrize("name", [name for name in SAMPLERS if name not in ("plms", "pndm")])
 @pytest.mark.parametrize("prediction", ["epsilon", "sample"])
 def test_the_prediction_type_changes_nothing(name, prediction):
     plan = make_plan(name, Schedule(), 12)

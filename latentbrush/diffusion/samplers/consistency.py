@@ -28,12 +28,13 @@ class Consistency:
     scaling: float = 10.0
 
     def __call__(self, x: Tensor, level: Level) -> Denoised:
-        return self._bounded(self.denoise(x, level), x, level)
+        return self.bounded(self.denoise(x, level), x, level)
 
     def read(self, raw: Tensor, x: Tensor, level: Level) -> Denoised:
-        return self._bounded(self.denoise.read(raw, x, level), x, level)
+        return self.bounded(self.denoise.read(raw, x, level), x, level)
 
-    def _bounded(self, seen: Denoised, x: Tensor, level: Level) -> Denoised:
+    def bounded(self, seen: Denoised, x: Tensor, level: Level) -> Denoised:
+        """What was said of x, with that x0."""
         if level.t is None:
             raise ValueError("a finished level has no t, and no boundary condition")
         deviation, scaled = 0.5, self.scaling * float(level.t)
@@ -57,8 +58,9 @@ def lcm(
     """
     consistent = Consistency(denoise, scaling)
     for step, level in with_level_after(steps):
-        seen = consistent(x, step.at)
-        x = seen.x0 if step.next.sigma == 0 else step.next.mix(seen.x0, noise())
+        seen = denoise(x, step.at)
+        x0 = consistent.bounded(seen, x, step.at).x0
+        x = x0 if step.next.sigma == 0 else step.next.mix(x0, noise())
         x = on_step(x, level, seen)
     return x
 

@@ -90,9 +90,7 @@ def middles(points, kind):
 
 def blocks(points, order):
     """Singlestep: blocks of `order` steps, each from the block's start."""
-    return [
-        Step(points[i - i % order], after, at=now) for i, (now, after) in enumerate(pairwise(points))
-    ]
+    return [Step(points[i - i % order], after, at=now) for i, (now, after) in enumerate(pairwise(points))]
 
 
 def evenly_in_time(n_steps):

@@ -119,7 +119,9 @@ def test_ddpm_visits_the_same_levels(schedule, spacing, offset):
         assert (plan.steps[-1].next.alpha, plan.start_scale) == (1.0, scheduler.init_noise_sigma)
 
 
-@pytest.mark.capability("ddim", "ddpm", "euler", "euler-ancestral", "heun", "dpmpp-2m", "plms", "unipc", "lcm", "more-solvers")
+@pytest.mark.capability(
+    "ddim", "ddpm", "euler", "euler-ancestral", "heun", "dpmpp-2m", "plms", "unipc", "lcm", "more-solvers"
+)
 @pytest.mark.parametrize("spacing", SPACINGS)
 @pytest.mark.parametrize(("name", "prediction"), PUBLISHED_PAIRS)
 def test_trajectories(name, spacing, prediction, judge):

@@ -6,6 +6,7 @@ import math
 import diffusers
 import pytest
 import torch
+from diffusers.pipelines.stable_diffusion.pipeline_stable_diffusion import rescale_noise_cfg
 from diffusers.schedulers.scheduling_utils import AysSchedules
 from k_diffusion import NAMES, PATHS, SHAPE, STEPS, eps, start
 from published import (
@@ -22,7 +23,16 @@ from published import (
 )
 from published import SHAPE as PUBLISHED_SHAPE
 
-from latentbrush.diffusion import SAMPLERS, Denoiser, PictureNoise, Schedule, Threshold, make_plan, picture_seeds
+from latentbrush.diffusion import (
+    SAMPLERS,
+    Denoiser,
+    PictureNoise,
+    Rescaled,
+    Schedule,
+    Threshold,
+    make_plan,
+    picture_seeds,
+)
 from latentbrush.diffusion.sigmas import sigma_path, sigma_table
 from latentbrush.errors import UserError
 
@@ -117,6 +127,14 @@ def test_dynamic_thresholding(name, judge):
     assert_close(ours, theirs, tolerance)
     plain, _ = paint(name, SCHEDULES["sd"], 7, "sample", config, SEEDS)
     assert float((plain[-1] - ours[-1]).abs().max()) > 1e-3  # it has cut something
+
+
+@pytest.mark.capability("guidance-rescale")
+def test_rescaled_guidance():
+    generator = torch.Generator().manual_seed(0)
+    out, condition = (torch.randn((2, *PUBLISHED_SHAPE), generator=generator, dtype=torch.float64) for _ in range(2))
+    theirs = rescale_noise_cfg(7 * out, condition, 0.7)
+    torch.testing.assert_close(Rescaled(0.7).combine(7 * out, {"condition": condition}), theirs, rtol=1e-12, atol=0)
 
 
 @pytest.mark.capability("sigma-paths")

@@ -293,3 +293,21 @@ def test_two_evaluations_at_one_level_give_no_slope():
     assert (plan.options["order"], plan.options["euler_last"]) == (2, False)
     painted = dpmpp_multistep(gaussian(), unit_noise()(), plan.steps, no_noise, **plan.options)
     assert bool(painted.isfinite().all())
+
+
+@pytest.mark.capability("heun", "zero-terminal-snr")
+@pytest.mark.parametrize("name", ["heun", "dpm2"])
+def test_the_first_step_away_from_pure_noise_is_a_plain_one(name):
+    """There DDIM's step is nearly exact; Heun's mean of slopes would draw a small change of x0 out 4096 sigmas."""
+    plan = make_plan(name, Schedule(rescale_zero_snr=True), 20, PlanConfig("trailing"))
+    first = plan.steps[0]
+    assert first.now.sigma == 4096
+    x = unit_noise()() * plan.start_scale
+
+    def error(step):
+        painted = SAMPLERS[name].run(gaussian(), x, [step], no_noise, **plan.options)
+        return float((painted - analytic(x, first.now, first.next)).abs().max()) / first.next.sigma
+
+    assert error(first) < 1e-3
+    if name == "heun":
+        assert error(Step(first.now, first.next, mid=first.next)) > 30 * error(first)

@@ -201,7 +201,7 @@ def network(x, t):
 
 
 def config_of(name, spacing="leading", **options):
-    """The sampler's own defaults, which are its scheduler's, but for these; its own path of sigmas by diffusers' flag."""
+    """The sampler's own defaults, which are its scheduler's, but for these; a path of sigmas by diffusers' flag."""
     for flag in [key for key in options if key.startswith("use_")]:
         if options.pop(flag):
             options["sigmas"] = flag.removeprefix("use_").removesuffix("_sigmas")

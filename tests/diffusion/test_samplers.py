@@ -230,6 +230,8 @@ def test_on_step_follows_every_network_call_and_may_change_x(name):
         events.append(("network", level, x))
         return denoiser(x, level)
 
+    denoise.read = denoiser.read
+
     def on_step(x, level, denoised):
         assert torch.equal(denoised.raw, denoiser(events[-1][2], events[-1][1]).raw)
         events.append(("step", level, x))

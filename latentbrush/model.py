@@ -13,11 +13,13 @@ from torch import nn
 from latentbrush.conditioning import TextConditioner
 from latentbrush.devices import OneAtATime
 from latentbrush.diffusion import (
+    SAMPLERS,
     Denoiser,
     Guidance,
     PlanConfig,
     Prediction,
     Schedule,
+    Threshold,
     find_sampler,
     guided,
 )
@@ -62,9 +64,9 @@ class LatentDiffusion:
 
     `schedule`: None for Stable Diffusion's. `prediction`: what the UNet's output means. `sampler`: the one
     used unless a request names another; `plan_options`: fields of `PlanConfig` that hold for every sampler,
-    the others keep that sampler's own defaults. `defaults`: None for 50 steps (or all there are), guidance
-    7.5 and the size that the UNet was trained at. `origin`: the files it was read from, if any. UserError, with
-    the numbers, where parts do not fit together.
+    the others keep that sampler's own defaults. `threshold`: of x0 at every call, if any.
+    `defaults`: None for 50 steps (or all there are), guidance 7.5 and the size that the UNet was trained at.
+    `origin`: the files it was read from, if any. UserError, with the numbers, where parts do not fit together.
     """
 
     def __init__(
@@ -77,6 +79,7 @@ class LatentDiffusion:
         prediction: Prediction = "epsilon",
         sampler: str = "ddim",
         plan_options: Mapping[str, Any] | None = None,
+        threshold: Threshold | None = None,
         defaults: ModelDefaults | None = None,
         origin: Origin | None = None,
     ) -> None:
@@ -91,6 +94,7 @@ class LatentDiffusion:
         self.prediction: Prediction = prediction
         self.sampler = sampler
         self.plan_options = dict(STABLE_DIFFUSION_PLAN if plan_options is None else plan_options)
+        self.threshold = threshold
         self.plan_config()
         self.defaults = self._published_defaults() if defaults is None else defaults
         self.latent_shape(self.defaults.width, self.defaults.height)
@@ -173,14 +177,25 @@ class LatentDiffusion:
             )
         return self.autoencoder.config.latent_channels, height // f, width // f
 
-    def plan_config(self, sampler: str | None = None) -> PlanConfig:
-        """The plan options for `sampler` (the model's own if None). UserError for an unknown one."""
+    def plan_config(self, sampler: str | None = None, sigmas: str | None = None) -> PlanConfig:
+        """The plan options for `sampler` and a path of `sigmas` (the model's own if None).
+
+        UserError for an unknown one, and for a path of a sampler that has none.
+        """
         name = self.sampler if sampler is None else sampler
         options = dict(self.plan_options)
         if name != "ddim":
-            options.pop("eta", None)  # the one option that other samplers refuse
-        return replace(find_sampler(name).defaults, **options)
+            options.pop("eta", None)  # an option that other samplers refuse
+        if name != self.sampler:  # the order is part of a solver's name
+            options = {key: value for key, value in options.items() if key not in ("solver_order", "solver_type")}
+        chosen = find_sampler(name)
+        if sigmas is not None:
+            if sigmas != "spaced" and not chosen.paths:
+                able = ", ".join(other for other, row in SAMPLERS.items() if row.paths)
+                raise UserError(f"sigmas {sigmas!r} for {name}, which has no path of sigmas; choose one of {able}")
+            options["sigmas"] = sigmas
+        return replace(chosen.defaults, **options)
 
     def denoiser(self, condition: Condition, guidance: Sequence[Guidance] = ()) -> Denoiser:
         """The UNet under a condition of B and any methods of guidance, as samplers call it."""
-        return Denoiser(guided(self.unet, condition, guidance), self.prediction)
+        return Denoiser(guided(self.unet, condition, guidance), self.prediction, threshold=self.threshold)

@@ -17,9 +17,11 @@ from latentbrush.data.pixels import to_image
 from latentbrush.devices import HALVES, enough_memory, in_float32, not_finite, precision
 from latentbrush.diffusion import (
     ClassifierFree,
+    Guidance,
     OnStep,
     PictureNoise,
     Plan,
+    Rescaled,
     find_sampler,
     keep,
     make_plan,
@@ -29,7 +31,7 @@ from latentbrush.errors import NotFiniteError, UserError
 from latentbrush.formats import PictureRecord, cover, record_of
 from latentbrush.model import LatentDiffusion
 from latentbrush.nn import Condition, Posterior
-from latentbrush.request import Batch, Canvas, GuidanceRequest, ImageRequest
+from latentbrush.request import Batch, Canvas, ImageRequest
 
 __all__ = [
     "GeneratedImage",
@@ -202,9 +204,11 @@ def _sampled(
     if not (canvas.width and canvas.height and sampling.sampler) or guidance.weight is None:
         raise ValueError("paint needs a resolved request; call resolve(model, request) first")
     condition = _encode(model, prompts)
-    methods = []
+    methods: list[Guidance] = []
     if guidance.weight != 1:
         methods = [ClassifierFree(_encode(model, [guidance.negative] * len(seeds)), guidance.weight)]
+        if guidance.rescale:
+            methods.append(Rescaled(guidance.rescale))
     plan = plan_of(model, request)
     drawn = PictureNoise(seeds, model.latent_shape(canvas.width, canvas.height), draws, model.device)
 
@@ -231,7 +235,7 @@ def plan_of(model: LatentDiffusion, request: ImageRequest) -> Plan:
     if sampling.sampler is None or sampling.steps is None:
         raise ValueError("a plan needs a resolved request; call resolve(model, request) first")
     strength = 1.0 if start.image is None else start.strength
-    config = model.plan_config(sampling.sampler)
+    config = model.plan_config(sampling.sampler, sampling.sigmas)
     return make_plan(sampling.sampler, model.schedule, sampling.steps, config, strength)
 
 
@@ -264,6 +268,8 @@ def resolve(model: LatentDiffusion, request: ImageRequest) -> ImageRequest:
     seed = secrets.randbelow(2**32) if sampling.seed is None else sampling.seed
     weight = request.guidance.weight
     sampler = model.sampler if sampling.sampler is None else sampling.sampler
+    config = model.plan_config(sampler, sampling.sigmas)
+    sigmas = config.sigmas if find_sampler(sampler).paths else "spaced"
     steps = defaults.steps if sampling.steps is None else sampling.steps
     dtype = precision(model.dtype)
     if request.model.dtype not in (None, dtype):
@@ -278,10 +284,10 @@ def resolve(model: LatentDiffusion, request: ImageRequest) -> ImageRequest:
         update={
             "model": request.model.model_copy(update={"dtype": dtype}),
             "canvas": Canvas(width=width, height=height),
-            "sampling": sampling.model_copy(update={"sampler": sampler, "steps": steps, "seed": seed}),
-            "guidance": GuidanceRequest(
-                weight=defaults.guidance if weight is None else weight, negative=request.guidance.negative
+            "sampling": sampling.model_copy(
+                update={"sampler": sampler, "sigmas": sigmas, "steps": steps, "seed": seed}
             ),
+            "guidance": request.guidance.model_copy(update={"weight": defaults.guidance if weight is None else weight}),
         }
     )
     plan_of(model, resolved)

@@ -14,6 +14,8 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictInt
 
 __all__ = [
     "MAX_SIDE",
+    "SAMPLER_CHOICES",
+    "SIGMA_CHOICES",
     "Batch",
     "Canvas",
     "GuidanceRequest",
@@ -24,6 +26,14 @@ __all__ = [
     "Start",
     "Text",
 ]
+
+SAMPLER_CHOICES = (
+    *("ddim", "euler", "dpmpp_2m", "heun", "euler_ancestral", "ddpm", "plms", "pndm", "lms", "dpm2", "dpm2_ancestral"),
+    *("dpmpp_2s_ancestral", "dpmpp_sde", "dpmpp_2m_sde", "dpmpp_3m_sde", "dpmpp_3m", "dpmpp_2s", "dpmpp_3s"),
+    *("unipc", "deis", "lcm", "tcd"),
+)
+SIGMA_CHOICES = ("spaced", "karras", "exponential", "beta", "simple", "sgm_uniform", "ays", "ays_sdxl")
+"""The names of `latentbrush.diffusion.SAMPLERS` and its `SIGMA_PATHS`, for whoever asks before torch is there."""
 
 
 def _finite(value: float) -> float:
@@ -81,10 +91,12 @@ class Batch(_Block):
 class Sampling(_Block):
     """How the noise becomes a picture. Picture i of `count` starts from seed + i.
 
-    `sampler`: one of `latentbrush.diffusion.SAMPLERS`; `batch_size`: so many pictures at once at most.
+    `sampler`: one of `latentbrush.diffusion.SAMPLERS`; `sigmas`: one of its `SIGMA_PATHS`, None for the model's own;
+    `batch_size`: so many pictures at once at most.
     """
 
     sampler: str | None = None
+    sigmas: str | None = None
     steps: Annotated[StrictInt, Field(ge=1)] | None = None
     seed: Annotated[StrictInt, Field(ge=0, lt=2**63)] | None = None
     count: Annotated[StrictInt, Field(ge=1, le=100_000)] = 1
@@ -97,10 +109,14 @@ class Sampling(_Block):
 
 
 class GuidanceRequest(_Block):
-    """Classifier-free guidance: u + weight * (c - u), u being the negative prompt's prediction."""
+    """Classifier-free guidance: u + weight * (c - u), u being the negative prompt's prediction.
+
+    `rescale` in [0, 1]: how far the result is given the spread of c (Lin et al. 2024); 0 is none.
+    """
 
     weight: Annotated[float, AfterValidator(_finite)] | None = None
     negative: Text = ""
+    rescale: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.0
 
 
 class Start(_Block):

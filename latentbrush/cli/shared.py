@@ -12,7 +12,16 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 import typer
 
 from latentbrush.cli.options import filename, number, size, whole
-from latentbrush.request import Canvas, GuidanceRequest, ImageRequest, ModelRequest, Sampling, Start
+from latentbrush.request import (
+    SAMPLER_CHOICES,
+    SIGMA_CHOICES,
+    Canvas,
+    GuidanceRequest,
+    ImageRequest,
+    ModelRequest,
+    Sampling,
+    Start,
+)
 
 if TYPE_CHECKING:  # it imports torch
     from latentbrush.model import LatentDiffusion
@@ -43,8 +52,12 @@ class PaintOptions:
     negative: Annotated[str, typer.Option(help="What to move away from.")] = ""
     model: Annotated[str, typer.Option(help="A shipped model's name, or a diffusers folder.")] = "emoji"
     steps: Annotated[int | None, typer.Option(parser=whole, help="Denoising steps.")] = None
-    sampler: Annotated[str | None, typer.Option(help="ddim, euler, dpmpp_2m, heun, euler_ancestral or ddpm.")] = None
+    sampler: Annotated[str | None, typer.Option(help=f"One of {', '.join(SAMPLER_CHOICES)}.")] = None
+    sigmas: Annotated[str | None, typer.Option(help=f"How noise falls: {', '.join(SIGMA_CHOICES)}.")] = None
     guidance: Annotated[float | None, typer.Option(parser=number, help="1 is none.")] = None
+    guidance_rescale: Annotated[
+        float, typer.Option(parser=number, help="0 to 1: against too much contrast; 0.7 as published.")
+    ] = 0.0
     seed: Annotated[int | None, typer.Option(parser=whole, help="Random, and printed, by default.")] = None
     count: Annotated[int, typer.Option(parser=whole, help="Pictures; picture i starts from seed + i.")] = 1
     canvas: Annotated[Canvas | None, typer.Option("--size", parser=size, metavar="WxH", help="In pixels.")] = None
@@ -68,12 +81,13 @@ class PaintOptions:
             canvas=self.canvas or Canvas(),
             sampling=Sampling(
                 sampler=self.sampler,
+                sigmas=self.sigmas,
                 steps=self.steps,
                 seed=self.seed,
                 count=self.count,
                 batch_size=self.batch_size,
             ),
-            guidance=GuidanceRequest(weight=self.guidance, negative=self.negative),
+            guidance=GuidanceRequest(weight=self.guidance, negative=self.negative, rescale=self.guidance_rescale),
             start=start or Start(),
         )
 

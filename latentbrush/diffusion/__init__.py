@@ -5,34 +5,47 @@ sampler visits; a `Denoiser` reads a network's output, which `guided` conditions
 walks the plan; `PictureNoise` draws. Training asks `Schedule.level` and `diffusion_loss`.
 """
 
-from latentbrush.diffusion.denoiser import Denoise, Denoised, Denoiser, Predict, Prediction
-from latentbrush.diffusion.guidance import CONDITION, ClassifierFree, Guidance, Network, guided
+from latentbrush.diffusion.denoiser import Denoise, Denoised, Denoiser, Predict, Prediction, Threshold
+from latentbrush.diffusion.guidance import CONDITION, ClassifierFree, Guidance, Network, Rescaled, guided
 from latentbrush.diffusion.level import Level, Plan, Scalar, Step, with_level_after
 from latentbrush.diffusion.losses import Weighting, diffusion_loss, loss_weight, shifted_timesteps
 from latentbrush.diffusion.noise import MAX_SEED, PictureNoise, picture_seeds
 from latentbrush.diffusion.plan_config import PlanConfig
-from latentbrush.diffusion.plans import (
-    SAMPLERS,
-    Sampler,
-    ddim_plan,
-    ddpm_plan,
-    dpmpp_2m_plan,
-    euler_ancestral_plan,
-    euler_plan,
-    find_sampler,
-    heun_plan,
-    make_plan,
+from latentbrush.diffusion.plans import SAMPLERS, Sampler, find_sampler, make_plan
+from latentbrush.diffusion.samplers import (
+    Consistency,
+    Noise,
+    OnStep,
+    ddim,
+    ddpm,
+    deis,
+    dpm2,
+    dpmpp_2s_ancestral,
+    dpmpp_multistep,
+    dpmpp_sde,
+    dpmpp_singlestep,
+    heun,
+    keep,
+    lcm,
+    lms,
+    plms,
+    pndm,
+    posterior_variance,
+    tcd,
+    unipc,
 )
-from latentbrush.diffusion.samplers import Noise, OnStep, ddim, ddpm, dpmpp_2m, heun, keep, posterior_variance
 from latentbrush.diffusion.schedule import BetaSchedule, Schedule
+from latentbrush.diffusion.sigmas import SIGMA_PATHS, SigmaPath
 from latentbrush.diffusion.spacing import Spacing
 
 __all__ = [
     "CONDITION",
     "MAX_SEED",
     "SAMPLERS",
+    "SIGMA_PATHS",
     "BetaSchedule",
     "ClassifierFree",
+    "Consistency",
     "Denoise",
     "Denoised",
     "Denoiser",
@@ -46,30 +59,38 @@ __all__ = [
     "PlanConfig",
     "Predict",
     "Prediction",
+    "Rescaled",
     "Sampler",
     "Scalar",
     "Schedule",
+    "SigmaPath",
     "Spacing",
     "Step",
+    "Threshold",
     "Weighting",
     "ddim",
-    "ddim_plan",
     "ddpm",
-    "ddpm_plan",
+    "deis",
     "diffusion_loss",
-    "dpmpp_2m",
-    "dpmpp_2m_plan",
-    "euler_ancestral_plan",
-    "euler_plan",
+    "dpm2",
+    "dpmpp_2s_ancestral",
+    "dpmpp_multistep",
+    "dpmpp_sde",
+    "dpmpp_singlestep",
     "find_sampler",
     "guided",
     "heun",
-    "heun_plan",
     "keep",
+    "lcm",
+    "lms",
     "loss_weight",
     "make_plan",
     "picture_seeds",
+    "plms",
+    "pndm",
     "posterior_variance",
     "shifted_timesteps",
+    "tcd",
+    "unipc",
     "with_level_after",
 ]

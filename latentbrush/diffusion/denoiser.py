@@ -7,12 +7,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol, get_args
 
+import torch
 from torch import Tensor
 
 from latentbrush.diffusion.level import Level, Scalar
 from latentbrush.errors import UserError
 
-__all__ = ["Denoise", "Denoised", "Denoiser", "Predict", "Prediction"]
+__all__ = ["Denoise", "Denoised", "Denoiser", "Predict", "Prediction", "Threshold"]
 
 Prediction = Literal["epsilon", "v_prediction", "sample"]
 """What the network's output means; the names are those of diffusers' configuration files."""
@@ -26,7 +27,8 @@ class Denoised:
     """What the network says of a noisy x. All tensors (B, c, h, w).
 
     `x0`: the estimate of the clean picture (clipped, where the denoiser clips); `eps`: of its noise;
-    `raw`: the network's own output; `log_var`: the log variance that some networks learn beside it.
+    `raw`: the network's own output; `log_var`: what some networks say beside it of a step's log variance, in about
+    [-1, 1] between its least and its greatest.
     """
 
     x0: Tensor
@@ -44,17 +46,45 @@ class Denoise(Protocol):
 
 
 @dataclass(frozen=True)
+class Threshold:
+    """Dynamic thresholding of x0 (Saharia et al. 2022, "Imagen", section 2.3): for pictures, not for latents.
+
+    Of each picture's absolute values the `ratio`-quantile, but at least 1 and at most `largest`, is where x0 is cut
+    off, and then becomes 1. `ratio` in [0, 1], `largest` at least 1; `UserError` otherwise.
+    """
+
+    ratio: float = 0.995
+    largest: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.ratio <= 1 or not 1 <= self.largest < math.inf:
+            raise UserError(
+                f"dynamic thresholding at the quantile {self.ratio} up to {self.largest}; "
+                "choose a quantile from 0 to 1, and at least 1"
+            )
+
+    def __call__(self, x0: Tensor) -> Tensor:
+        """x0 (B, c, h, w) within [-1, 1]."""
+        values = x0.flatten(1).abs()
+        wide = values if values.dtype == torch.float64 else values.float()  # quantiles of halves there are none
+        most = torch.quantile(wide, self.ratio, dim=1).clamp(1.0, self.largest).to(x0.dtype).reshape(-1, 1, 1, 1)
+        return x0.clamp(-most, most) / most
+
+
+@dataclass(frozen=True)
 class Denoiser:
     """A network with its prediction type. Loss and samplers both go through here, and nothing else knows it.
 
     With a' = alpha / r, s' = sigma / r, r = sqrt(alpha^2 + sigma^2), the meaning of a raw output is
     eps; x0; or v = a' eps - s' x0 (Salimans & Ho 2022, "Progressive Distillation", section 4 and appendix D).
-    `clip`: x0 is clamped to [-clip, clip], eps is left as it is; positive, None for latents.
+    `clip`: x0 is clamped to [-clip, clip], eps is left as it is; positive, None for latents. `threshold`: instead.
+    An output of twice x's channels is read as the prediction and, in its second half, `Denoised.log_var`.
     """
 
     predict: Predict
     prediction: Prediction = "epsilon"
     clip: float | None = None
+    threshold: Threshold | None = None
 
     def __post_init__(self) -> None:
         if self.prediction not in get_args(Prediction):
@@ -79,6 +109,7 @@ class Denoiser:
         nothing of x0 at alpha = 0, x0 nothing of eps at sigma = 0.
         """
         a, s = level.alpha, level.sigma
+        raw, log_var = raw.chunk(2, dim=1) if raw.shape[1] == 2 * x.shape[1] else (raw, None)
         if self.prediction == "epsilon":
             _refuse_zero(a, "an epsilon prediction says nothing of x0 at alpha = 0; choose another sampler or spacing")
             x0, eps = (x - s * raw) / a, raw
@@ -90,9 +121,11 @@ class Denoiser:
             unit = x / r
             x0 = (a / r) * unit - (s / r) * raw
             eps = (s / r) * unit + (a / r) * raw
-        if self.clip is not None:
+        if self.threshold is not None:
+            x0 = self.threshold(x0)
+        elif self.clip is not None:
             x0 = x0.clamp(-self.clip, self.clip)
-        return Denoised(x0=x0, eps=eps, raw=raw)
+        return Denoised(x0=x0, eps=eps, raw=raw, log_var=log_var)
 
     def target(self, x0: Tensor, eps: Tensor, level: Level) -> Tensor:
         """What the network should say of x = alpha x0 + sigma eps. All (B, c, h, w)."""

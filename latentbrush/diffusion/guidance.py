@@ -15,7 +15,7 @@ from latentbrush.diffusion.level import Level
 from latentbrush.errors import UserError
 from latentbrush.nn.condition import Condition
 
-__all__ = ["CONDITION", "ClassifierFree", "Guidance", "Network", "guided"]
+__all__ = ["CONDITION", "ClassifierFree", "Guidance", "Network", "Rescaled", "guided"]
 
 CONDITION = "condition"
 """The name of the branch that is always there: what the user asked for."""
@@ -62,6 +62,33 @@ class ClassifierFree:
             return out
         u = outputs["negative"]
         return u + self.weight * (out - u)
+
+
+@dataclass(frozen=True)
+class Rescaled:
+    """Rescaled guidance (Lin et al. 2024, "Common Diffusion Noise Schedules and Sample Steps are Flawed", eq. 15, 16).
+
+    The last of the methods; it asks nothing.
+
+    What was guided gets, over each picture, the standard deviation of the output under the condition alone, and is
+    mixed with `share` of that; `share` in [0, 1], 0 for none. Raises `UserError` otherwise.
+    """
+
+    share: float
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.share <= 1:
+            raise UserError(f"guidance rescale is {self.share}; choose a number from 0 (none) to 1, 0.7 as published")
+
+    def branches(self, level: Level) -> dict[str, Condition]:
+        return {}
+
+    def combine(self, out: Tensor, outputs: Mapping[str, Tensor]) -> Tensor:
+        wanted = outputs[CONDITION].flatten(1).std(1)
+        found = out.flatten(1).std(1)
+        # Where an output is flat there is nothing to rescale.
+        ratio = torch.where(found > 0, wanted / found, 1.0).reshape(-1, 1, 1, 1)
+        return out * (self.share * ratio + (1 - self.share))
 
 
 def guided(network: Network, condition: Condition, methods: Sequence[Guidance] = ()) -> Predict:

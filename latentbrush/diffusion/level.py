@@ -7,6 +7,7 @@ A noisy picture is x = alpha * x0 + sigma * eps with eps ~ N(0, I). Variance pre
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -44,6 +45,16 @@ class Level:
         """(alpha, sigma) of a level in sampling, where both are numbers."""
         return float(self.alpha), float(self.sigma)
 
+    def log_ratio(self) -> float:
+        """lambda = log(alpha / sigma) of a level in sampling: half the log of its signal-to-noise ratio.
+
+        Minus infinity at alpha = 0, infinity at sigma = 0.
+        """
+        alpha, sigma = self.floats()
+        if sigma == 0:
+            return math.inf
+        return math.log(alpha / sigma) if alpha > 0 else -math.inf
+
     def mix(self, x0: Tensor, eps: Tensor) -> Tensor:
         """The noisy x of this level (DDPM, eq. 4, in the plane). All (B, c, h, w)."""
         return self.alpha * x0 + self.sigma * eps
@@ -51,20 +62,24 @@ class Level:
 
 @dataclass(frozen=True, init=False)
 class Step:
-    """From the level `now`, where x lies, to `next`; the network is asked at `at` (`now` unless said).
+    """From the level `now` to `next`; x lies, and the network is asked, at `at` (`now` unless said).
 
     `next` is explicit because it is not always the next level at which the network is asked: DDIM with
-    trailing or linspace spacing steps by T // N, wherever its next time step may be.
+    trailing or linspace spacing steps by T // N, wherever its next time step may be. Where `at` is not
+    `now`, the step starts anew from an earlier x, with one more evaluation (PNDM, DPM-Solver++ singlestep).
+    `mid`: a further level that samplers with two to a step go through; None where they take a plain step.
     """
 
     now: Level
     next: Level
     at: Level
+    mid: Level | None
 
-    def __init__(self, now: Level, next: Level, at: Level | None = None) -> None:
+    def __init__(self, now: Level, next: Level, at: Level | None = None, mid: Level | None = None) -> None:
         object.__setattr__(self, "now", now)
         object.__setattr__(self, "next", next)
         object.__setattr__(self, "at", now if at is None else at)
+        object.__setattr__(self, "mid", mid)
 
 
 @dataclass(frozen=True)
@@ -75,7 +90,7 @@ class Plan:
     left: then the guide is the picture.
     `start_scale`: without a guide, unit Gaussian noise times this is the x that the first step reads.
     `options`: keywords of the sampler, such as `eta` or `euler_last`.
-    `calls_per_step`: how often each step asks the network; the last, which finishes, asks once.
+    `calls_per_step`: how often a step with a `mid` asks the network; all others ask once.
     """
 
     steps: tuple[Step, ...]
@@ -86,7 +101,7 @@ class Plan:
     @property
     def calls(self) -> int:
         """How often the network is asked for a picture."""
-        return self.calls_per_step * (len(self.steps) - 1) + 1 if self.steps else 0
+        return sum(1 if step.mid is None else self.calls_per_step for step in self.steps)
 
     def start(self, noise: Tensor, guide: Tensor | None = None) -> Tensor:
         """The x that the first step reads, from unit noise and, if there is one, a clean guide; all (B, c, h, w).
@@ -99,6 +114,6 @@ class Plan:
 
 
 def with_level_after(steps: Sequence[Step]) -> Iterator[tuple[Step, Level]]:
-    """Each step, and the level at which x is read after it: the next step's `now`, at the end `next`."""
+    """Each step, and the level at which x is read after it: the next step's `at`, at the end `next`."""
     for i, step in enumerate(steps):
-        yield step, steps[i + 1].now if i + 1 < len(steps) else step.next
+        yield step, steps[i + 1].at if i + 1 < len(steps) else step.next

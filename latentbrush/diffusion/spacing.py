@@ -21,12 +21,12 @@ def leading(n_steps: int, ratio: int, offset: int, first: int = 0) -> NDArray[np
     return np.arange(first + n_steps - 1, first - 1, -1, dtype=np.float64) * ratio + offset
 
 
-def trailing(total: int, n_steps: int) -> NDArray[np.float64]:
-    """From total - 1 down by total / n_steps, rounded: n_steps of them, or one more.
+def trailing(total: int, n_steps: int, start: int | None = None) -> NDArray[np.float64]:
+    """From `start` - 1 (total - 1) down by total / n_steps, rounded: n_steps of them, or one more.
 
     For some n_steps (61 is the first, at total = 1000) rounding errors add an entry t = -1 at the end.
     """
-    return np.arange(total, 0, -(total / n_steps)).round() - 1.0
+    return np.arange(total if start is None else start, 0, -(total / n_steps)).round() - 1.0
 
 
 def linspace(total: int, points: int) -> NDArray[np.float64]:

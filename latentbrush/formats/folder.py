@@ -140,6 +140,7 @@ def _assemble(directory: Path, sampler: str | None, dtype: torch.dtype | None) -
         prediction=scheduler.prediction,
         sampler=scheduler.sampler,
         plan_options={**scheduler.plan_options, **options},
+        threshold=scheduler.threshold,
         defaults=defaults,
         origin=_origin(directory, sampler),
     )
@@ -160,7 +161,7 @@ def save_model(
     with replaced_folder(Path(directory), overwrite=overwrite, ours=(INDEX,)) as new:
         tokenizer, encoder = model.text.tokenizer, model.text.encoder
         ids = {"bos_id": tokenizer.bos_id, "eos_id": tokenizer.eos_id, "pad_id": tokenizer.pad_id}
-        scheduler = Scheduler(model.schedule, model.prediction, model.sampler, model.plan_options)
+        scheduler = Scheduler(model.schedule, model.prediction, model.sampler, model.plan_options, model.threshold)
         scheduler_config = write_scheduler(scheduler)
         write_json(new / INDEX, _index(str(scheduler_config["_class_name"])))
         (new / "scheduler").mkdir()

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from latentbrush.diffusion import PlanConfig
+from latentbrush.diffusion import PlanConfig, find_sampler
 from latentbrush.errors import UserError
 from latentbrush.formats.record import PictureRecord
 
@@ -40,6 +40,33 @@ SAMPLER_NAMES: Mapping[str, str] = {
     "heun": "Heun",
     "euler_ancestral": "Euler a",
     "ddpm": "DDPM",
+    "plms": "PLMS",
+    "pndm": "PNDM",
+    "lms": "LMS",
+    "dpm2": "DPM2",
+    "dpm2_ancestral": "DPM2 a",
+    "dpmpp_2s_ancestral": "DPM++ 2S a",
+    "dpmpp_sde": "DPM++ SDE",
+    "dpmpp_2m_sde": "DPM++ 2M SDE",
+    "dpmpp_3m_sde": "DPM++ 3M SDE",
+    "dpmpp_3m": "DPM++ 3M",
+    "dpmpp_2s": "DPM++ 2S",
+    "dpmpp_3s": "DPM++ 3S",
+    "unipc": "UniPC",
+    "deis": "DEIS",
+    "lcm": "LCM",
+    "tcd": "TCD",
+}
+"""Ours -> theirs, as far as they have it."""
+
+SIGMA_NAMES: Mapping[str, str] = {
+    "karras": "Karras",
+    "exponential": "Exponential",
+    "beta": "Beta",
+    "simple": "Simple",
+    "sgm_uniform": "SGM Uniform",
+    "ays": "Align Your Steps",
+    "ays_sdxl": "Align Your Steps",
 }
 """Ours -> theirs."""
 
@@ -108,8 +135,8 @@ def parameters_of(record: PictureRecord, config: PlanConfig) -> Parameters:
 
 def schedule_type(sampler: str, config: PlanConfig) -> str:
     """Their name for how the steps are spaced; '' where they have none."""
-    if config.use_karras_sigmas and sampler in ("euler", "heun", "dpmpp_2m"):
-        return "Karras"
+    if config.sigmas != "spaced" and find_sampler(sampler).paths:
+        return SIGMA_NAMES[config.sigmas]
     if config.spacing == "leading":
         return "Automatic" if sampler == "ddim" else ""  # their DDIM has no other
     return {"linspace": "Uniform", "trailing": "SGM Uniform"}[config.spacing]

@@ -96,7 +96,8 @@ def save_picture(image: Image.Image, path: Path, texts: Mapping[str, str] | None
 
 def texts_of(model: LatentDiffusion, record: PictureRecord) -> dict[str, str]:
     """What a picture painted by `model` carries: its record as JSON, and its parameters as web UIs read them."""
-    parameters = parameters_of(record, model.plan_config(record.request.sampling.sampler))
+    sampling = record.request.sampling
+    parameters = parameters_of(record, model.plan_config(sampling.sampler, sampling.sigmas))
     return {METADATA_KEY: record.model_dump_json(), PARAMETERS_KEY: write_parameters(parameters)}
 
 

@@ -1,19 +1,22 @@
 """scheduler_config.json <-> schedule, prediction, sampler and plan options.
 
-One row of `CLASSES` a diffusers scheduler. Fields that are not stated have that class's defaults; fields of
-other classes, which files carry along from earlier schedulers, do nothing there and nothing here.
+The rows of `scheduler_classes` say which sampler a diffusers scheduler is here. Fields that are not stated have that
+class's defaults; fields of other classes, which files carry along from earlier schedulers, do nothing there and
+nothing here.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
-from latentbrush.diffusion import SAMPLERS, PlanConfig, Prediction, Schedule, find_sampler
+from latentbrush.diffusion import SAMPLERS, PlanConfig, Prediction, Schedule, Threshold, find_sampler
 from latentbrush.errors import UserError
 from latentbrush.formats.configs import DIFFUSERS_VERSION
 from latentbrush.formats.fields import Fields
+from latentbrush.formats.scheduler_classes import CLASSES, IDLE, PATHS, SchedulerClass, class_of
 
 __all__ = ["Scheduler", "read_scheduler", "write_scheduler"]
 
@@ -26,76 +29,27 @@ class Scheduler:
     prediction: Prediction
     sampler: str
     plan_options: Mapping[str, Any]
+    threshold: Threshold | None = None
 
 
-@dataclass(frozen=True)
-class SchedulerClass:
-    """A diffusers scheduler: the sampler it is here, the plan options it has (under the same names), and
-    the only values supported of what else it has, defaults first.
-
-    `beta_range`: its beta_start and beta_end where a file states none. `zero_snr`: does it know
-    rescale_betas_zero_snr? Else that field does nothing. `clips`: does it clip unless told not to?
-    """
-
-    sampler: str
-    options: tuple[str, ...]
-    only: Mapping[str, tuple[Any, ...]]
-    beta_range: tuple[float, float] = (0.0001, 0.02)
-    zero_snr: bool = True
-    clips: bool = False
+def _lambda_min(fields: Fields, key: str) -> float:
+    return -math.inf if fields.raw(key) == -math.inf else fields.number(key)
 
 
-OTHER_SIGMAS: Mapping[str, tuple[Any, ...]] = {
-    "use_exponential_sigmas": (False, None),
-    "use_beta_sigmas": (False, None),
-}
-CLASSES: Mapping[str, SchedulerClass] = {
-    "DDIMScheduler": SchedulerClass("ddim", ("set_alpha_to_one",), {"thresholding": (False,)}, clips=True),
-    "DDPMScheduler": SchedulerClass("ddpm", ("variance_type",), {"thresholding": (False,)}, clips=True),
-    "EulerDiscreteScheduler": SchedulerClass(
-        "euler",
-        ("final_sigmas_type", "use_karras_sigmas"),
-        {**OTHER_SIGMAS, "interpolation_type": ("linear",), "timestep_type": ("discrete",)},
-    ),
-    "EulerAncestralDiscreteScheduler": SchedulerClass("euler_ancestral", (), {}),
-    "HeunDiscreteScheduler": SchedulerClass(
-        "heun", ("use_karras_sigmas",), OTHER_SIGMAS, beta_range=(0.00085, 0.012), zero_snr=False
-    ),
-    "DPMSolverMultistepScheduler": SchedulerClass(
-        "dpmpp_2m",
-        ("final_sigmas_type", "use_karras_sigmas", "solver_order", "lower_order_final", "euler_at_final"),
-        {
-            **OTHER_SIGMAS,
-            "thresholding": (False,),
-            "algorithm_type": ("dpmsolver++",),
-            # The class itself reads the latter three, other solvers' names, as the first.
-            "solver_type": ("midpoint", "logrho", "bh1", "bh2"),
-            "use_lu_lambdas": (False, None),
-            "use_flow_sigmas": (False, None),
-            "lambda_min_clipped": (-float("inf"),),
-            "variance_type": (None,),
-            "use_dynamic_shifting": (False,),
-        },
-    ),
-}
 READERS: Mapping[str, Callable[[Fields, str], Any]] = {
     "set_alpha_to_one": Fields.flag,
     "final_sigmas_type": Fields.name,
     "solver_order": Fields.whole,
+    "solver_type": Fields.name,
     "lower_order_final": Fields.flag,
     "euler_at_final": Fields.flag,
-    "use_karras_sigmas": Fields.flag,
+    "lambda_min_clipped": _lambda_min,
     "variance_type": Fields.name,
+    "original_inference_steps": Fields.whole,
+    "timestep_scaling": Fields.number,
 }
 # These keep their meaning when another sampler is chosen, as diffusers' from_config has it.
-SHARED = ("set_alpha_to_one", "final_sigmas_type", "use_karras_sigmas")
-# What only these classes' unsupported fields, or classes not here, would ask for. StableDiffusionPipeline
-# itself sets clip_sample to false, whatever the file says: latents are not bounded.
-IDLE = (
-    *("clip_sample", "clip_sample_range", "dynamic_thresholding_ratio", "sample_max_value", "flow_shift"),
-    *("time_shift_type", "sigma_min", "sigma_max", "skip_prk_steps", "disable_corrector", "predict_x0"),
-    *("solver_p", "original_inference_steps", "timestep_scaling", "use_timestep_scaling"),
-)
+SHARED = ("set_alpha_to_one", "final_sigmas_type")
 
 
 def read_scheduler(fields: Fields, name: str, sampler: str | None = None) -> Scheduler:
@@ -105,41 +59,57 @@ def read_scheduler(fields: Fields, name: str, sampler: str | None = None) -> Sch
     With `sampler`, only the betas, the prediction type and those plan options that are stated are read, and what the
     class has beside is not asked for. UserError names what is unknown, wrong or not supported.
     """
-    row = CLASSES.get(name)
+    rows = [row for row in CLASSES if row.name == name]
     if sampler is None:
-        if row is None:
+        if not rows:
+            known = ", ".join(dict.fromkeys(row.name for row in CLASSES))
             raise UserError(
-                f"{fields.path}: scheduler {name} is not supported, only {', '.join(CLASSES)} are; "
+                f"{fields.path}: scheduler {name} is not supported, only {known} are; "
                 f"choose a sampler (--sampler {'|'.join(SAMPLERS)}) to use its schedule without it"
             )
+        row = _row_of(fields, rows)
         _check_supported(fields, row)
-        chosen = row.sampler
-    else:
-        find_sampler(sampler)
-        if row is None and not (fields.has("trained_betas") or _has_betas(fields)):
-            raise UserError(
-                f"{fields.path}: {name} states no beta_start, beta_end and beta_schedule, so its schedule "
-                "is unknown here; use a model with a discrete noise schedule"
-            )
-        chosen = sampler
-    # Naming the folder's own sampler must not change its options.
-    own = row.options if row is not None and row.sampler == chosen else ()
-    betas = (0.0001, 0.02) if row is None else row.beta_range
-    # A class that does not know the rescaling ignores it; a chosen sampler does not.
-    zero_snr = row is None or sampler is not None or row.zero_snr
-    result = _read(fields, chosen, own, betas, zero_snr=zero_snr)
-    if sampler is None:
+        result = _read(fields, row.sampler, row, row.options)
         fields.done()
-    return result
+        return result
+    find_sampler(sampler)
+    if not rows and not (fields.has("trained_betas") or _has_betas(fields)):
+        raise UserError(
+            f"{fields.path}: {name} states no beta_start, beta_end and beta_schedule, so its schedule "
+            "is unknown here; use a model with a discrete noise schedule"
+        )
+    # Naming the folder's own sampler must not change its options.
+    own = next((row for row in rows if row.sampler == sampler), None)
+    if own is not None:
+        return _read(fields, sampler, own, own.options)
+    return _read(fields, sampler, rows[0] if rows else None, ())
 
 
-def _read(
-    fields: Fields, sampler: str, own: tuple[str, ...], betas: tuple[float, float], *, zero_snr: bool
-) -> Scheduler:
+def _row_of(fields: Fields, rows: list[SchedulerClass]) -> SchedulerClass:
+    """The row whose settings the file has."""
+    wrong = ""
+    for row in rows:
+        found = {key: fields.raw(key, default) for key, (default, _) in row.when.items()}
+        other = [key for key, (_, meant) in row.when.items() if found[key] not in meant]
+        if not other:
+            return row
+        wrong = f"{other[-1]} {found[other[-1]]!r}"
+        wrong += "".join(f" with {key} {value!r}" for key, value in found.items() if key != other[-1])
+    raise UserError(
+        f"{fields.path}: {wrong} is not supported for {rows[0].name}; "
+        f"choose a sampler (--sampler {'|'.join(SAMPLERS)}) to do without it"
+    )
+
+
+def _read(fields: Fields, sampler: str, row: SchedulerClass | None, own: tuple[str, ...]) -> Scheduler:
     """What any class states, and the options of its `own`; a UserError of a value names the file, too."""
     try:
-        options = _options(fields, own)
-        result = Scheduler(_schedule(fields, betas, zero_snr=zero_snr), _prediction(fields), sampler, options)
+        as_class = row is not None and row.sampler == sampler
+        options = _options(fields, sampler, row if as_class else None, own)
+        # A class that does not know the rescaling ignores it; a chosen sampler does not.
+        zero_snr = row is None or not as_class or row.zero_snr
+        schedule = _schedule(fields, row, zero_snr=zero_snr)
+        result = Scheduler(schedule, _prediction(fields), sampler, options, _threshold(fields, sampler))
         PlanConfig(**options)
     except UserError as error:
         message = str(error)
@@ -151,14 +121,17 @@ def _check_supported(fields: Fields, row: SchedulerClass) -> None:
     try:
         for key, allowed in row.only.items():
             fields.only(key, *allowed)
-        if "use_karras_sigmas" in row.options and fields.raw("use_karras_sigmas"):
+        flags = [key for key in PATHS if row.paths and fields.raw(key)]
+        if len(flags) > 1:
+            raise UserError(f"{fields.path}: {flags[0]} and {flags[1]} exclude each other; keep one")
+        if flags:
             for key in ("sigma_min", "sigma_max"):  # another range than that of the schedule
                 fields.only(key, None)
     except UserError as error:
         names = "|".join(SAMPLERS)
         raise UserError(f"{error}; or choose a sampler (--sampler {names}) to do without it") from None
-    for other in CLASSES.values():
-        fields.harmless(*other.only, *other.options)
+    for other in CLASSES:
+        fields.harmless(*other.only, *other.options, *other.when)
     fields.harmless(*IDLE)
 
 
@@ -166,28 +139,33 @@ def _has_betas(fields: Fields) -> bool:
     return all(fields.has(key) for key in ("beta_start", "beta_end", "beta_schedule"))
 
 
-def _options(fields: Fields, own: tuple[str, ...]) -> dict[str, Any]:
+def _options(fields: Fields, sampler: str, row: SchedulerClass | None, own: tuple[str, ...]) -> dict[str, Any]:
     """The plan options that the file states: those that any sampler may have, and its class's `own`."""
     # StableDiffusionPipeline sets steps_offset to 1 whatever the file says, and so every picture ever
     # painted from such a folder has it.
     options: dict[str, Any] = {"steps_offset": 1}
-    fields.harmless("steps_offset")
-    if fields.has("timestep_spacing"):
+    fields.harmless("steps_offset", "timestep_spacing")
+    if fields.has("timestep_spacing") and (row is None or row.spaced):
         options["spacing"] = fields.name("timestep_spacing")
-    for key in (*SHARED, *own):
+    for key in dict.fromkeys((*SHARED, *own)):
         if fields.has(key):
             options[key] = READERS[key](fields, key)
+    if SAMPLERS[sampler].paths and (row is None or row.paths):
+        for flag, path in PATHS.items():
+            if fields.has(flag) and fields.flag(flag):
+                options["sigmas"] = path
     return options
 
 
-def _schedule(fields: Fields, beta_range: tuple[float, float], *, zero_snr: bool) -> Schedule:
-    """`beta_range`: the class's own default; `zero_snr`: does it know the rescaling?"""
+def _schedule(fields: Fields, row: SchedulerClass | None, *, zero_snr: bool) -> Schedule:
+    """`zero_snr`: does the class know the rescaling?"""
     fields.harmless("trained_betas")
     betas = fields.numbers("trained_betas") if fields.has("trained_betas") else None
+    start, end = (0.0001, 0.02) if row is None else row.beta_range
     return Schedule(
-        beta_schedule=cast(Any, fields.name("beta_schedule", "linear")),
-        beta_start=fields.number("beta_start", beta_range[0]),
-        beta_end=fields.number("beta_end", beta_range[1]),
+        beta_schedule=cast(Any, fields.name("beta_schedule", "linear" if row is None else row.beta_schedule)),
+        beta_start=fields.number("beta_start", start),
+        beta_end=fields.number("beta_end", end),
         num_train_timesteps=fields.whole("num_train_timesteps", 1000),
         rescale_zero_snr=fields.flag("rescale_betas_zero_snr", False) and zero_snr,
         trained_betas=betas,
@@ -199,27 +177,46 @@ def _prediction(fields: Fields) -> Prediction:
     return cast(Prediction, fields.name("prediction_type", "epsilon"))
 
 
+def _threshold(fields: Fields, sampler: str) -> Threshold | None:
+    """Dynamic thresholding, where the class of the sampler knows it."""
+    known = class_of(sampler)
+    if known is None or not known.thresholds or not fields.has("thresholding") or not fields.flag("thresholding"):
+        return None
+    return Threshold(fields.number("dynamic_thresholding_ratio", 0.995), fields.number("sample_max_value", 1.0))
+
+
 def write_scheduler(scheduler: Scheduler) -> dict[str, Any]:
     """The configuration of the diffusers class that is this sampler.
 
-    eta is not in it: diffusers takes it as an argument only. UserError for a steps_offset that
-    StableDiffusionPipeline would not keep, and for a schedule that the class does not know.
+    eta is not in it: diffusers takes it as an argument only. UserError for a sampler that diffusers has not, for a
+    steps_offset that StableDiffusionPipeline would not keep, and for a schedule, sigmas or thresholding that the
+    class does not know.
     """
-    name, row = next((name, row) for name, row in CLASSES.items() if row.sampler == scheduler.sampler)
+    row = class_of(scheduler.sampler)
+    if row is None:
+        raise UserError(
+            f"the sampler {scheduler.sampler} cannot be saved: diffusers has no such scheduler; save the model with "
+            f"another ({', '.join(row.sampler for row in CLASSES)}), and choose this one when painting"
+        )
     schedule = scheduler.schedule
     plan = replace(find_sampler(scheduler.sampler).defaults, **scheduler.plan_options)
-    if plan.spacing == "leading" and plan.steps_offset != 1:
+    if row.spaced and plan.spacing == "leading" and plan.steps_offset != 1:
         raise UserError(
             f"steps_offset {plan.steps_offset} cannot be saved: StableDiffusionPipeline always takes 1 and "
             "would paint other pictures; set it to 1, or choose another spacing"
         )
-    if schedule.rescale_zero_snr and not row.zero_snr:
-        raise UserError(
-            f"a schedule with rescale_zero_snr cannot be saved for the sampler {row.sampler}: {name} does not know "
-            "it and would paint other pictures; choose another sampler"
-        )
+    for field, value, known in (
+        ("a schedule with rescale_zero_snr", schedule.rescale_zero_snr, row.zero_snr),
+        ("thresholding", scheduler.threshold is not None, row.thresholds),
+        (f"sigmas {plan.sigmas}", plan.sigmas != "spaced", row.paths and plan.sigmas in PATHS.values()),
+    ):
+        if value and not known and (field[0] != "s" or SAMPLERS[row.sampler].paths):
+            raise UserError(
+                f"{field} cannot be saved for the sampler {row.sampler}: {row.name} does not know "
+                "it and would paint other pictures; choose another sampler"
+            )
     return {
-        "_class_name": name,
+        "_class_name": row.name,
         "_diffusers_version": DIFFUSERS_VERSION,
         "num_train_timesteps": schedule.num_train_timesteps,
         "beta_start": schedule.beta_start,
@@ -228,8 +225,17 @@ def write_scheduler(scheduler: Scheduler) -> dict[str, Any]:
         "trained_betas": None if schedule.trained_betas is None else list(schedule.trained_betas),
         **({"rescale_betas_zero_snr": schedule.rescale_zero_snr} if row.zero_snr else {}),
         "prediction_type": scheduler.prediction,
-        "timestep_spacing": plan.spacing,
-        "steps_offset": 1,
-        **{key: getattr(plan, key) for key in row.options},
+        **({"timestep_spacing": plan.spacing, "steps_offset": 1} if row.spaced else {}),
+        **{key: meant[0] for key, (_, meant) in row.when.items()},
+        **{key: getattr(plan, key) for key in row.options if getattr(plan, key) != -math.inf},
+        **({flag: plan.sigmas == path for flag, path in PATHS.items()} if row.paths else {}),
+        **_written_threshold(scheduler.threshold),
         **({"clip_sample": False} if row.clips else {}),
     }
+
+
+def _written_threshold(threshold: Threshold | None) -> dict[str, Any]:
+    if threshold is None:
+        return {}
+    ratio, largest = threshold.ratio, threshold.largest
+    return {"thresholding": True, "dynamic_thresholding_ratio": ratio, "sample_max_value": largest}

@@ -75,7 +75,7 @@ def test_all_options_of_txt2img_are_there_and_work(run: Callable[..., Any], mode
         (["--strength", "much"], "'much' is not a finite number"),
         (["--strength", "nan"], "'nan' is not a finite number"),
         (["--size", "9x8"], "size 9x8 does not fit"),
-        (["--sampler", "plms"], "sampler 'plms' is unknown"),
+        (["--sampler", "plsm"], "sampler 'plsm' is unknown"),
     ],
 )
 def test_values_that_cannot_be(

@@ -99,7 +99,7 @@ def test_another_sampler_can_be_asked_for(run: Callable[..., Any], model_folder:
     assert told(run, model_folder, "--sampler", "heun")["sampler"]["name"] == "heun"
     shutil.copytree(model_folder, tmp_path / "plms")
     index = tmp_path / "plms" / "model_index.json"
-    index.write_text(index.read_text().replace("DDIMScheduler", "PNDMScheduler"))
+    index.write_text(index.read_text().replace("DDIMScheduler", "VQDiffusionScheduler"))
     outcome = run("info", "plms")
     assert outcome.code == 2
     assert "--sampler" in outcome.err

@@ -108,7 +108,9 @@ def test_options_change_the_picture(run: Callable[..., Any], model_folder: Path)
         "seed": ["--seed", "6"],
         "steps": ["--steps", "2"],
         "sampler": ["--sampler", "dpmpp_2m"],
+        "sigmas": ["--sampler", "dpmpp_2m", "--sigmas", "karras"],
         "guidance": ["--guidance", "20"],
+        "rescaled": ["--guidance", "20", "--guidance-rescale", "0.7"],
         "negative": ["--guidance", "20", "--negative", "a blue cat"],
     }
     seen = {}
@@ -143,6 +145,9 @@ def test_an_over_long_prompt_is_painted_and_what_is_left_out_is_said(
 
 BAD_VALUES = {
     "sampler": (["--sampler", "magic"], ["'magic'", "ddim, euler, dpmpp_2m"]),
+    "sigmas": (["--sigmas", "magic", "--sampler", "euler"], ["'magic'", "spaced, karras"]),
+    "sigmas, none": (["--sigmas", "karras", "--sampler", "ddim"], ["'karras' for ddim", "choose one of euler"]),
+    "rescale 2": (["--guidance-rescale", "2"], ["rescale", "2"]),
     "size, not a multiple": (["--size", "9x8"], ["9x8", "multiples of 2", "10x8"]),
     "size, below one cell": (["--size", "1x31"], ["1x31", "2x32"]),
     "size 0": (["--size", "0x0"], ["'0x0'", "WIDTHxHEIGHT"]),

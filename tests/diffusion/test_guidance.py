@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from latentbrush.diffusion import ClassifierFree, Level, guided
+from latentbrush.diffusion import ClassifierFree, Level, Rescaled, guided
 from latentbrush.errors import UserError
 from latentbrush.nn.condition import Condition
 
@@ -76,6 +76,28 @@ def test_methods_are_folded_in_order():
     g = u + 3.0 * (c - u)
     assert torch.equal(guided(Network(), wanted, [free, Shift()])(x, LEVEL), g * 2 - c)
     assert torch.equal(guided(Network(), wanted, [Shift(), free])(x, LEVEL), u + 3.0 * ((c * 2 - c) - u))
+
+
+@pytest.mark.capability("guidance-rescale")
+@pytest.mark.parametrize("share", [0.0, 0.7, 1.0])
+def test_rescaled_guidance_has_the_spread_of_the_condition_alone(share):
+    x, wanted, free = picture(), condition(1.0), ClassifierFree(condition(0.0), 3.0)
+
+    def network(x, t, condition, /):
+        return torch.sin(3 * x) * (1 + condition.context.mean((1, 2)).reshape(-1, 1, 1, 1))
+
+    t = torch.zeros(B)
+    plain = guided(network, wanted, [free])(x, LEVEL)
+    out = guided(network, wanted, [free, Rescaled(share)])(x, LEVEL)
+    spread = network(x, t, wanted).std((1, 2, 3)) / plain.std((1, 2, 3))
+    expected = plain * (share * spread + 1 - share).reshape(-1, 1, 1, 1)
+    torch.testing.assert_close(out, expected, rtol=1e-5, atol=1e-6)  # float32
+    assert float((out - plain).abs().max()) > 0.1 or share == 0
+    flat = {"condition": torch.zeros(1, 4, 2, 2)}
+    assert torch.equal(Rescaled(1.0).combine(torch.ones(1, 4, 2, 2), flat), torch.ones(1, 4, 2, 2))
+    for wrong in (-0.1, 1.1, math.nan):
+        with pytest.raises(UserError, match=f"guidance rescale is {wrong}"):
+            Rescaled(wrong)
 
 
 def test_a_method_may_ask_at_some_levels_only():

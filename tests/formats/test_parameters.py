@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from latentbrush.diffusion import SAMPLERS, PlanConfig
+from latentbrush.diffusion import SAMPLERS, SIGMA_PATHS, PlanConfig
 from latentbrush.errors import UserError
 from latentbrush.formats import (
     Parameters,
@@ -19,7 +19,7 @@ from latentbrush.formats import (
     parse_parameters,
     write_parameters,
 )
-from latentbrush.formats.parameters import SAMPLER_NAMES, parameters_of, schedule_type
+from latentbrush.formats.parameters import SAMPLER_NAMES, SIGMA_NAMES, parameters_of, schedule_type
 from latentbrush.model import LatentDiffusion
 from latentbrush.request import Canvas, GuidanceRequest, ImageRequest, ModelRequest, Sampling, Start
 
@@ -105,9 +105,10 @@ def test_every_sampler_has_a_name_of_theirs() -> None:
 
 
 def test_spacings_by_their_names() -> None:
-    karras = PlanConfig(use_karras_sigmas=True)
-    assert [schedule_type(sampler, karras) for sampler in ("euler", "heun", "dpmpp_2m")] == ["Karras"] * 3
-    assert schedule_type("euler_ancestral", karras) == ""  # it has no such sigmas, here and in diffusers
+    karras = PlanConfig(sigmas="karras")
+    assert [schedule_type(sampler, karras) for sampler in ("euler", "heun", "dpmpp_2m", "lms")] == ["Karras"] * 4
+    assert schedule_type("euler", PlanConfig(sigmas="beta")) == "Beta"
+    assert SIGMA_NAMES.keys() == set(SIGMA_PATHS) - {"spaced"}
     assert schedule_type("ddim", karras) == "Automatic"
 
 
@@ -197,7 +198,7 @@ def test_older_names_of_samplers(model: LatentDiffusion) -> None:
 
 
 def test_automatic_means_what_their_sampler_takes(model: LatentDiffusion) -> None:
-    karras = {"spacing": "linspace", "use_karras_sigmas": True}
+    karras = {"spacing": "linspace", "sigmas": "karras"}
     uniform = {"spacing": "linspace"}
     for options, sampler, fits in ((karras, "DPM++ 2M", True), (uniform, "DPM++ 2M", False), (uniform, "Euler", True)):
         changed = LatentDiffusion(model.autoencoder, model.unet, model.text, plan_options=options)

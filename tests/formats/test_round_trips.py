@@ -195,5 +195,5 @@ def test_a_model_gives_denoisers(model: LatentDiffusion) -> None:
     assert model.plan_config("euler").eta == 0
     with pytest.raises(UserError, match="size 15x24 does not fit: both sides must be multiples of 2 pixels"):
         model.latent_shape(15, 24)
-    with pytest.raises(UserError, match="sampler 'plms' is unknown"):
-        model.plan_config("plms")
+    with pytest.raises(UserError, match="sampler 'plsm' is unknown"):
+        model.plan_config("plsm")

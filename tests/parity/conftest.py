@@ -11,5 +11,6 @@ def judge(request):
 
 
 def pytest_configure(config):
-    # numpy's complaint about how diffusers turns its tables into arrays
+    # numpy's complaints about how diffusers turns its tables into arrays
+    config.addinivalue_line("filterwarnings", "ignore:__array_wrap__ must accept:DeprecationWarning")
     config.addinivalue_line("filterwarnings", "ignore:__array__ implementation:DeprecationWarning")

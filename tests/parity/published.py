@@ -7,6 +7,7 @@ scheduler as it comes, which computes coefficients, and for Euler and DPM++ the 
 """
 
 import sys
+from dataclasses import replace
 from unittest import mock
 
 import diffusers
@@ -20,6 +21,12 @@ from latentbrush.diffusion import (
     Schedule,
     make_plan,
 )
+
+# Its scheduler imports torchsde for a noise of its own, which is never asked here: both sides are given the same.
+sys.modules["torchsde"] = mock.Mock()
+from diffusers.schedulers.scheduling_dpmsolver_sde import DPMSolverSDEScheduler  # noqa: E402
+
+del sys.modules["torchsde"]
 
 # Errors are relative to the greatest value of the oracle's tensor.
 # 50 steps of about 20 roundings of 1e-16 each. Where they grow, at zero SNR, Euler's x is 4096 times the
@@ -36,18 +43,57 @@ ORACLES = {
     "heun": diffusers.HeunDiscreteScheduler,
     "euler_ancestral": diffusers.EulerAncestralDiscreteScheduler,
     "ddpm": diffusers.DDPMScheduler,
+    "plms": diffusers.PNDMScheduler,
+    "pndm": diffusers.PNDMScheduler,
+    "lms": diffusers.LMSDiscreteScheduler,
+    "dpm2": diffusers.KDPM2DiscreteScheduler,
+    "dpm2_ancestral": diffusers.KDPM2AncestralDiscreteScheduler,
+    "dpmpp_sde": DPMSolverSDEScheduler,
+    "dpmpp_2m_sde": diffusers.DPMSolverMultistepScheduler,
+    "dpmpp_3m": diffusers.DPMSolverMultistepScheduler,
+    "dpmpp_2s": diffusers.DPMSolverSinglestepScheduler,
+    "dpmpp_3s": diffusers.DPMSolverSinglestepScheduler,
+    "unipc": diffusers.UniPCMultistepScheduler,
+    "deis": diffusers.DEISMultistepScheduler,
+    "lcm": diffusers.LCMScheduler,
+    "tcd": diffusers.TCDScheduler,
 }
-WITHOUT_ZERO_SNR = ("heun",)
-DRAWING = ("ddim", "euler_ancestral", "ddpm")
+FIXED = {
+    "plms": {"skip_prk_steps": True},
+    "pndm": {"skip_prk_steps": False},
+    "dpmpp_2m_sde": {"algorithm_type": "sde-dpmsolver++"},
+    "dpmpp_3m": {"solver_order": 3},
+    "dpmpp_3s": {"solver_order": 3},
+}
+"""The options that make an oracle this sampler."""
+WITHOUT_ZERO_SNR = (
+    "heun",
+    "plms",
+    "pndm",
+    "lms",
+    "dpm2",
+    "dpm2_ancestral",
+    "dpmpp_sde",
+    "dpmpp_2s",
+    "dpmpp_3s",
+    "deis",
+)
+DRAWING = ("ddim", "euler_ancestral", "ddpm", "dpm2_ancestral", "dpmpp_2m_sde", "lcm", "tcd")
+WITHOUT_SAMPLE = ("euler_ancestral", "plms", "pndm", "dpm2", "dpm2_ancestral", "dpmpp_sde")
+"""Whose schedulers know no sample prediction."""
+FEWER_STEPS = [1, 5, 20]
+LEAST_STEPS = {"pndm": 4}
+WITHOUT_MEMORY = ("ddim", "euler", "dpmpp_2m", "heun", "euler_ancestral", "ddpm", "dpm2", "dpm2_ancestral", "dpmpp_sde")
+"""Which one step of theirs says all of; dpmpp_2m is of first order then."""
+WITHOUT_SPACING = ("dpmpp_2s", "dpmpp_3s")
 STEPS = [1, 2, 5, 7, 20, 50]
 SPACINGS = ["leading", "trailing", "linspace"]
 PREDICTIONS = ["epsilon", "v_prediction", "sample"]
-# diffusers' ancestral Euler knows no sample prediction.
 PUBLISHED_PAIRS = [
     (name, prediction)
     for name in ORACLES
     for prediction in PREDICTIONS
-    if (name, prediction) != ("euler_ancestral", "sample")
+    if prediction != "sample" or name not in WITHOUT_SAMPLE
 ]
 SHAPE = (4, 6, 5)
 SCHEDULES = {
@@ -64,6 +110,11 @@ def oracle(name, schedule, n_steps, prediction="epsilon", spacing="leading", **o
     """The published scheduler, after set_timesteps."""
     if name in ("ddim", "ddpm"):
         options = {"clip_sample": False} | options
+    options = FIXED.get(name, {}) | options
+    if name not in WITHOUT_SPACING:
+        options["timestep_spacing"] = spacing
+    else:
+        options.pop("steps_offset", None)
     if name not in WITHOUT_ZERO_SNR:
         options["rescale_betas_zero_snr"] = schedule.rescale_zero_snr
     scheduler = ORACLES[name](
@@ -73,7 +124,6 @@ def oracle(name, schedule, n_steps, prediction="epsilon", spacing="leading", **o
         beta_end=schedule.beta_end,
         trained_betas=None if schedule.trained_betas is None else list(schedule.trained_betas),
         prediction_type=prediction,
-        timestep_spacing=spacing,
         **options,
     )
     scheduler.set_timesteps(n_steps)
@@ -89,11 +139,47 @@ class Float64Torch:
         return getattr(torch, name)
 
 
+class Float64Time(int):
+    """A whole time whose products are float64 tensors; those of an integer tensor are float32."""
+
+    def __mul__(self, other):
+        return torch.tensor(int(self) * other, dtype=torch.float64)
+
+
+class Motion:
+    """The noise of a Brownian motion over sigma, made of a generator's draws: in place of DPMSolverSDE's own tree.
+
+    It is asked for [a, middle] and then [a, b], and so draws two independent increments a step.
+    """
+
+    def __init__(self, generators, shape=None):
+        self.generators, self.shape, self.at = generators, SHAPE if shape is None else shape, None
+
+    def __call__(self, high, low):
+        drawn = randn_tensor((len(self.generators), *self.shape), self.generators, dtype=torch.float64)
+        high, low = float(high), float(low)
+        if self.at is None:
+            self.at, self.moved = low, (high - low) ** 0.5 * drawn
+            return drawn
+        moved = self.moved + (self.at - low) ** 0.5 * drawn
+        self.at = None
+        return moved / (high - low) ** 0.5
+
+
 def exactly(scheduler):
     """The scheduler with float64 tables; `step` lifts its arithmetic too."""
-    for table in ("alphas_cumprod", "final_alpha_cumprod", "sigmas", "one"):
+    for table in ("alphas_cumprod", "final_alpha_cumprod", "sigmas", "sigmas_interpol", "one"):
         if hasattr(scheduler, table):
             setattr(scheduler, table, getattr(scheduler, table).double())
+    if hasattr(scheduler, "sigmas_up"):  # made of sigmas, which are each twice in the list
+        high, low = scheduler.sigmas[:-1:2], scheduler.sigmas[1::2]
+        up = (low**2 * (high**2 - low**2) / high**2) ** 0.5
+        down = (low**2 - up**2) ** 0.5
+        down[-1] = 0
+        for name, values in (("sigmas_up", up), ("sigmas_down", down)):
+            twice = torch.cat([values[:1], values[1:].repeat_interleave(2), values[-1:]])
+            assert torch.allclose(twice.float(), getattr(scheduler, name), rtol=1e-3, equal_nan=True)
+            setattr(scheduler, name, twice)
     return scheduler
 
 
@@ -101,6 +187,8 @@ def step(scheduler, raw, t, x, **options):
     """The scheduler's step, in float64 if its tables are."""
     if scheduler.alphas_cumprod.dtype == torch.float32:
         return scheduler.step(raw, t, x, **options)
+    if isinstance(scheduler, ORACLES["lcm"]):
+        t = Float64Time(t)
     # Only here: a scheduler built under it would have other tables.
     with mock.patch.object(sys.modules[type(scheduler).__module__], "torch", Float64Torch()):
         return scheduler.step(raw, t, x, **options)
@@ -112,10 +200,18 @@ def network(x, t):
     return 0.8 * torch.tanh(x.roll(1, 1) - 0.5 * x.roll(1, 3) + t) + 0.3 * torch.cos(3 * t) * x
 
 
-def paint(name, schedule, n_steps, prediction, config, seeds, clip=None):
+def config_of(name, spacing="leading", **options):
+    """The sampler's own defaults, which are its scheduler's, but for these; a path of sigmas by diffusers' flag."""
+    for flag in [key for key in options if key.startswith("use_")]:
+        if options.pop(flag):
+            options["sigmas"] = flag.removeprefix("use_").removesuffix("_sigmas")
+    return replace(SAMPLERS[name].defaults, spacing=spacing, **options)
+
+
+def paint(name, schedule, n_steps, prediction, config, seeds, clip=None, threshold=None):
     """Our trajectory: x after every step, and every estimate of x0."""
     plan = make_plan(name, schedule, n_steps, config)
-    denoiser = Denoiser(lambda x, level: network(x, level.t), prediction, clip)
+    denoiser = Denoiser(lambda x, level: network(x, level.t), prediction, clip, threshold)
     noise = PictureNoise(seeds, SHAPE, torch.float64)
     path, estimates = [], []
 
@@ -128,14 +224,23 @@ def paint(name, schedule, n_steps, prediction, config, seeds, clip=None):
     return path, estimates
 
 
-def step_options(scheduler, generators, eta=0.0):
+def step_options(scheduler, generators, eta=None):
     """What a pipeline hands to this scheduler's step."""
+    if isinstance(scheduler, DPMSolverSDEScheduler):
+        scheduler.noise_sampler = scheduler.noise_sampler or Motion(generators)
+        return {}
     if not isinstance(scheduler, tuple(ORACLES[name] for name in DRAWING)):
         return {}
-    return {"generator": generators} | ({"eta": eta} if isinstance(scheduler, ORACLES["ddim"]) else {})
+    if isinstance(scheduler, ORACLES["dpmpp_2m_sde"]):
+        # It draws float32 whatever x is, which would be another stream: here it is given the same.
+        if scheduler.config.algorithm_type == "dpmsolver++":
+            return {}
+        return {"variance_noise": randn_tensor((len(generators), *SHAPE), generators, dtype=torch.float64)}
+    takes_eta = isinstance(scheduler, (ORACLES["ddim"], ORACLES["tcd"])) and eta is not None
+    return {"generator": generators} | ({"eta": eta} if takes_eta else {})
 
 
-def paint_published(scheduler, seeds, eta=0.0):
+def paint_published(scheduler, seeds, eta=None):
     """diffusers' trajectory, as its pipelines run it, with a list of generators."""
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
     x = randn_tensor((len(seeds), *SHAPE), generators, dtype=torch.float64) * scheduler.init_noise_sigma
@@ -145,13 +250,12 @@ def paint_published(scheduler, seeds, eta=0.0):
     return walk_published(scheduler, x, scheduler.timesteps, generators, eta)
 
 
-def walk_published(scheduler, x, times, generators, eta=0.0):
+def walk_published(scheduler, x, times, generators, eta=None):
     """The scheduler's way from x through `times`: x after every call, and every estimate of x0 it tells."""
-    options = step_options(scheduler, generators, eta)
     path, estimates = [], []
     for t in times:
         raw = network(scheduler.scale_model_input(x, t), t)
-        out = step(scheduler, raw, t, x, **options)
+        out = step(scheduler, raw, t, x, **step_options(scheduler, generators, eta))
         x = out.prev_sample
         path.append(x)
         estimates.append(getattr(out, "pred_original_sample", None))

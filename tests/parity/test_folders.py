@@ -12,12 +12,19 @@ from diffusers import (
     AutoencoderKL,
     DDIMScheduler,
     DDPMScheduler,
+    DEISMultistepScheduler,
     DPMSolverMultistepScheduler,
+    DPMSolverSinglestepScheduler,
     EulerAncestralDiscreteScheduler,
     EulerDiscreteScheduler,
     HeunDiscreteScheduler,
+    KDPM2AncestralDiscreteScheduler,
+    KDPM2DiscreteScheduler,
+    LCMScheduler,
+    LMSDiscreteScheduler,
     PNDMScheduler,
     StableDiffusionPipeline,
+    TCDScheduler,
     UniPCMultistepScheduler,
 )
 from tiny import BETAS, Kind, save_tiny_pipeline, tiny_autoencoder
@@ -47,6 +54,21 @@ SCHEDULERS: list[tuple[type, dict[str, Any]]] = [
     (HeunDiscreteScheduler, {"timestep_spacing": "trailing", "clip_sample": True}),
     (EulerAncestralDiscreteScheduler, {"rescale_betas_zero_snr": True}),
     (DDPMScheduler, {"variance_type": "fixed_large"}),
+    (DDIMScheduler, {"thresholding": True, "dynamic_thresholding_ratio": 0.9, "sample_max_value": 2.0}),
+    (PNDMScheduler, {"skip_prk_steps": True}),
+    (PNDMScheduler, {"skip_prk_steps": False, "set_alpha_to_one": True, "timestep_spacing": "trailing"}),
+    (LMSDiscreteScheduler, {"use_karras_sigmas": True}),
+    (KDPM2DiscreteScheduler, {"use_exponential_sigmas": True}),
+    (KDPM2AncestralDiscreteScheduler, {"timestep_spacing": "trailing"}),
+    (DPMSolverMultistepScheduler, {"algorithm_type": "sde-dpmsolver++", "solver_type": "heun"}),
+    (DPMSolverMultistepScheduler, {"solver_order": 3, "use_beta_sigmas": True}),
+    (DPMSolverMultistepScheduler, {"lambda_min_clipped": -5.1, "beta_schedule": "squaredcos_cap_v2"}),
+    (DPMSolverSinglestepScheduler, {"solver_order": 3, "solver_type": "heun"}),
+    (DPMSolverSinglestepScheduler, {"lower_order_final": True}),
+    (UniPCMultistepScheduler, {"solver_order": 3, "solver_type": "bh1", "final_sigmas_type": "sigma_min"}),
+    (DEISMultistepScheduler, {"solver_order": 3}),
+    (LCMScheduler, {"original_inference_steps": 100, "timestep_scaling": 5.0}),
+    (TCDScheduler, {}),
 ]
 CASES = [("sd1", *case) for case in SCHEDULERS] + [("sd2", *case) for case in SCHEDULERS[1::5]]
 
@@ -172,8 +194,8 @@ def test_a_scheduler_that_is_not_here_can_be_replaced(tmp_path: Path) -> None:
 
 
 def test_unsupported_scheduler_options_can_be_replaced(tmp_path: Path) -> None:
-    save_tiny_pipeline(tmp_path, "sd1", DPMSolverMultistepScheduler, use_exponential_sigmas=True)
-    with pytest.raises(UserError, match=r"use_exponential_sigmas True is not supported.*--sampler"):
+    save_tiny_pipeline(tmp_path, "sd1", DPMSolverMultistepScheduler, use_lu_lambdas=True)
+    with pytest.raises(UserError, match=r"use_lu_lambdas True is not supported.*--sampler"):
         load_model(tmp_path)
     assert load_model(tmp_path, sampler="dpmpp_2m").sampler == "dpmpp_2m"
 
@@ -182,7 +204,7 @@ def test_karras_sigmas_are_kept_by_another_sampler_and_their_range_is_the_schedu
     save_tiny_pipeline(tmp_path, "sd1", EulerDiscreteScheduler, use_karras_sigmas=True, sigma_min=0.1)
     with pytest.raises(UserError, match=r"sigma_min 0\.1 is not supported"):
         load_model(tmp_path)
-    assert load_model(tmp_path, sampler="dpmpp_2m").plan_config().use_karras_sigmas
+    assert load_model(tmp_path, sampler="dpmpp_2m").plan_config().sigmas == "karras"
 
 
 def test_heuns_scheduler_does_not_know_zero_snr(tmp_path: Path) -> None:

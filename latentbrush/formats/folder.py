@@ -54,6 +54,12 @@ PARTS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "text_encoder": ("transformers", ("CLIPTextModel",)),
     "tokenizer": ("transformers", ("CLIPTokenizer", "CLIPTokenizerFast")),
 }
+WEIGHTS: Mapping[str, tuple[str, Names]] = {
+    "vae": (DIFFUSERS_STEM, AUTOENCODER),
+    "unet": (DIFFUSERS_STEM, UNET),
+    "text_encoder": (TRANSFORMERS_STEM, CLIP_TEXT),
+}
+"""Part -> how its file begins, and what parameters are called in it."""
 # Not run here: the safety checker, and what serves it or image prompts.
 UNUSED_PARTS = ("safety_checker", "feature_extractor", "image_encoder")
 
@@ -82,16 +88,23 @@ def load_model(
     directory = _resolved(model)
     _read_index(directory)  # what the folder lacks says more than what a part of it lacks
     kind = choose_dtype(dtype, place, stored_dtype(directory / "unet", DIFFUSERS_STEM))
-    result = _assemble(directory, sampler, kind)
+    result = assemble(directory, sampler, _weights_in(directory, kind), _origin(directory, sampler))
+    return placed(result, place, f"the model {directory}", low_memory=low_memory)
+
+
+def placed(model: LatentDiffusion, place: torch.device, name: str, *, low_memory: bool) -> LatentDiffusion:
+    """The model on its device, or its parts ready to go there. UserError, with its `name`, where it has no room."""
     if low_memory:
-        return result.one_part_on(place)
-    with enough_memory(f"the model {directory} on {place}", "choose low_memory, float16, or another device"):
-        return result.to(place)
+        return model.one_part_on(place)
+    with enough_memory(f"{name} on {place}", "choose low_memory, float16, or another device"):
+        return model.to(place)
 
 
 def outline_model(model: str | Path, *, sampler: str | None = None) -> LatentDiffusion:
     """As `load_model`, and as strict, but no weights are read: the networks stand on the meta device."""
-    return _assemble(_resolved(model), sampler, None)
+    directory = _resolved(model)
+    _read_index(directory)
+    return assemble(directory, sampler, _weights_in(directory, None), _origin(directory, sampler))
 
 
 def load_tokenizer(model: str | Path) -> Tokenizer:
@@ -104,14 +117,10 @@ def load_tokenizer(model: str | Path) -> Tokenizer:
 
 def weight_entries(model: LatentDiffusion, directory: Path) -> dict[str, list[Entry]]:
     """Part -> the tensors of `model` in the folder's files, as the files' headers describe them."""
-    parts = {
-        "vae": (model.autoencoder, DIFFUSERS_STEM, AUTOENCODER),
-        "unet": (model.unet, DIFFUSERS_STEM, UNET),
-        "text_encoder": (model.text.encoder, TRANSFORMERS_STEM, CLIP_TEXT),
-    }
+    networks = {"vae": model.autoencoder, "unet": model.unet, "text_encoder": model.text.encoder}
     return {
-        part: list(check_weights(network, directory / part, stem, names).values())
-        for part, (network, stem, names) in parts.items()
+        part: list(check_weights(networks[part], directory / part, stem, names).values())
+        for part, (stem, names) in WEIGHTS.items()
     }
 
 
@@ -122,26 +131,29 @@ def _resolved(model: str | Path) -> Path:
     return directory
 
 
-def _assemble(directory: Path, sampler: str | None, dtype: torch.dtype | None) -> LatentDiffusion:
-    """All parts of a folder together; `dtype`: None to leave the weights in their files."""
+Fill = Callable[[str, nn.Module], None]
+"""Gives the network of a part its weights, or checks that it could."""
+
+
+def assemble(directory: Path, sampler: str | None, fill: Fill, origin: Origin) -> LatentDiffusion:
+    """All parts together, as the settings in a folder describe them, with the weights that `fill` has for them."""
     scheduler_class = _read_index(directory)
     scheduler_fields = _fields(directory / "scheduler" / "scheduler_config.json")
     scheduler = read_scheduler(scheduler_fields, scheduler_class, sampler)
-    text_readers = (configs.read_text_config, CLIPTextModel)
-    encoder = _read(directory / "text_encoder", text_readers, TRANSFORMERS_STEM, CLIP_TEXT, dtype)
+    encoder = _filled("text_encoder", directory, configs.read_text_config, CLIPTextModel, fill)
     positions = encoder.config.max_positions
     tokenizer = Tokenizer.from_folder(directory / "tokenizer", positions=positions)
     options, defaults = _read_ours(directory)
     return LatentDiffusion(
-        _read_autoencoder(directory / "vae", dtype),
-        _read(directory / "unet", (configs.read_unet_config, UNet), DIFFUSERS_STEM, UNET, dtype),
+        _filled("vae", directory, configs.read_autoencoder_config, AutoencoderKL, fill),
+        _filled("unet", directory, configs.read_unet_config, UNet, fill),
         TextConditioner(tokenizer, encoder).eval(),
         schedule=scheduler.schedule,
         prediction=scheduler.prediction,
         sampler=scheduler.sampler,
         plan_options={**scheduler.plan_options, **options},
         defaults=defaults,
-        origin=_origin(directory, sampler),
+        origin=origin,
     )
 
 
@@ -162,7 +174,7 @@ def save_model(
         ids = {"bos_id": tokenizer.bos_id, "eos_id": tokenizer.eos_id, "pad_id": tokenizer.pad_id}
         scheduler = Scheduler(model.schedule, model.prediction, model.sampler, model.plan_options)
         scheduler_config = write_scheduler(scheduler)
-        write_json(new / INDEX, _index(str(scheduler_config["_class_name"])))
+        write_json(new / INDEX, index_of(str(scheduler_config["_class_name"])))
         (new / "scheduler").mkdir()
         write_json(new / "scheduler" / "scheduler_config.json", scheduler_config)
         tokenizer.save(new / "tokenizer")
@@ -180,7 +192,11 @@ def load_autoencoder(directory: str | Path, *, dtype: torch.dtype = torch.float3
     if (path / INDEX).is_file():
         path = path / "vae"
     refuse_links_out(path)
-    return _read_autoencoder(path, dtype)
+    config = configs.read_autoencoder_config(_fields(path / "config.json"))
+    with without_memory():
+        autoencoder = AutoencoderKL(config)
+    load_weights(autoencoder, path, *WEIGHTS["vae"], dtype)
+    return autoencoder.eval()
 
 
 def save_autoencoder(
@@ -195,19 +211,13 @@ def save_autoencoder(
         _write_autoencoder(new, autoencoder, dtype)
 
 
-def _read_autoencoder(directory: Path, dtype: torch.dtype | None) -> AutoencoderKL:
-    readers = (configs.read_autoencoder_config, AutoencoderKL)
-    return _read(directory, readers, DIFFUSERS_STEM, AUTOENCODER, dtype)
-
-
 def _write_autoencoder(directory: Path, autoencoder: AutoencoderKL, dtype: torch.dtype) -> None:
     config = configs.write_autoencoder_config(autoencoder.config)
     _write(directory, autoencoder, config, DIFFUSERS_STEM, AUTOENCODER, dtype)
 
 
 def _origin(directory: Path, sampler: str | None) -> Origin:
-    stems = {"vae": DIFFUSERS_STEM, "unet": DIFFUSERS_STEM, "text_encoder": TRANSFORMERS_STEM}
-    weights = [file for part, stem in stems.items() for file in find_weights(directory / part, stem)]
+    weights = [file for part, (stem, _) in WEIGHTS.items() for file in find_weights(directory / part, stem)]
     folders = [directory, *(directory / part for part in (*PARTS, "scheduler"))]
     settings = [file for folder in folders for kind in ("*.json", "*.txt") for file in folder.glob(kind)]
     return Origin(directory, weights, settings, sampler)
@@ -217,26 +227,28 @@ def _fields(path: Path) -> Fields:
     return Fields(path, read_json(path))
 
 
-def _read(
-    directory: Path,
-    readers: tuple[Callable[[Fields], Config], Callable[[Config], Network]],
-    stem: str,
-    names: Names,
-    dtype: torch.dtype | None,
+def _filled(
+    part: str, directory: Path, read_config: Callable[[Fields], Config], make: Callable[[Config], Network], fill: Fill
 ) -> Network:
-    """A network from its config.json and weights. Made without memory or initialisation, then filled.
-
-    `dtype`: None to check that the files have all it wants, and leave it empty.
-    """
-    read_config, make = readers
-    config = read_config(_fields(directory / "config.json"))
+    """A network from its config.json. Made without memory or initialisation, then filled."""
+    config = read_config(_fields(directory / part / "config.json"))
     with without_memory():
         network = make(config)
-    if dtype is None:
-        check_weights(network, directory, stem, names)
-    else:
-        load_weights(network, directory, stem, names, dtype)
+    fill(part, network)
     return network.eval()
+
+
+def _weights_in(directory: Path, dtype: torch.dtype | None) -> Fill:
+    """From the parts' own folders; `dtype`: None to check that the files have all it wants, and leave it empty."""
+
+    def fill(part: str, network: nn.Module) -> None:
+        stem, names = WEIGHTS[part]
+        if dtype is None:
+            check_weights(network, directory / part, stem, names)
+        else:
+            load_weights(network, directory / part, stem, names, dtype)
+
+    return fill
 
 
 def _write(
@@ -273,7 +285,7 @@ def _read_index(directory: Path) -> str:
     return scheduler[1]
 
 
-def _index(scheduler: str) -> dict[str, Any]:
+def index_of(scheduler: str) -> dict[str, Any]:
     return {
         "_class_name": "StableDiffusionPipeline",
         "_diffusers_version": configs.DIFFUSERS_VERSION,

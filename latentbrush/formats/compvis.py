@@ -103,7 +103,9 @@ class Stored:
             whole = whole[:, :, 0, 0]
         elif self.form == "transposed" and whole.ndim == 2:
             whole = whole.T
-        return list(whole.chunk(len(self.names)))
+        if len(self.names) == 1:
+            return [whole]
+        return [part.clone() for part in whole.chunk(len(self.names))]  # files hold no two that share memory
 
 
 def layout(names: Iterable[str], places: Iterable[Place], prefix: str) -> dict[str, Stored]:

@@ -53,6 +53,8 @@ FAMILIES: Mapping[int, Family] = {
 SIDE = {"v_prediction": 96, "epsilon": 64, "sample": 64}
 """Latent side that the two kinds of Stable Diffusion 2 were trained at."""
 
+MODELSPEC: Mapping[str, Prediction] = {"epsilon": "epsilon", "v": "v_prediction"}
+"""What headers after Stability's metadata specification say of the prediction type."""
 CONTEXT = UNET_PREFIX + "input_blocks.1.1.transformer_blocks.0.attn2.to_k.weight"
 FIRST, LAST = UNET_PREFIX + "input_blocks.0.0.weight", UNET_PREFIX + "out.2.weight"
 # Parts of keys of files that are often taken for such a checkpoint, and what they are.
@@ -88,13 +90,14 @@ def family_of(file: TensorFile, prediction: Prediction | None) -> Family:
         )
     family = FAMILIES[width]
     if prediction is None:
-        prediction = {"v": "v_prediction", "epsilon": "epsilon"}.get(file.metadata.get("modelspec.prediction_type", ""))
+        prediction = MODELSPEC.get(file.metadata.get("modelspec.prediction_type", ""))
     if prediction is not None:
         family = replace(family, prediction=prediction, doubt="")
-    channels = {"in_channels": first.shape[1] if len(first.shape) == 4 else 4, "out_channels": last.shape[0]}
+    given = first.shape[1] if len(first.shape) == 4 else 4
     side = SIDE[family.prediction] if family.name == "Stable Diffusion 2" else 64
     autoencoder = replace(family.autoencoder, sample_size=side * family.autoencoder.factor)
-    return replace(family, unet=replace(family.unet, sample_size=side, **channels), autoencoder=autoencoder)
+    unet = replace(family.unet, sample_size=side, in_channels=given, out_channels=last.shape[0])
+    return replace(family, unet=unet, autoencoder=autoencoder)
 
 
 def _entry(file: TensorFile, key: str) -> Entry | None:

@@ -76,6 +76,7 @@ class _Machine:
         self.memo: dict[int, Any] = {}
 
     def run(self, data: bytes) -> Any:
+        argument: Any
         for count, (opcode, argument, _) in enumerate(pickletools.genops(data)):
             if count > MOST_OPCODES:
                 raise ValueError(f"its pickle has more than {MOST_OPCODES} opcodes")

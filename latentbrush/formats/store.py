@@ -48,7 +48,7 @@ class TensorFile(Protocol):
 class _Safetensors:
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.entries = {entry.key: entry for entry in read_header(path)}
+        self.entries: Mapping[str, Entry] = {entry.key: entry for entry in read_header(path)}
         with safe_open(path, framework="pt") as file:
             self.metadata: Mapping[str, str] = file.metadata() or {}
 
@@ -76,7 +76,9 @@ class _TorchFile:
                     "take it out, or get the file as .safetensors"
                 )
             self._views[key] = view
-        self.entries = {key: Entry(path, key, view.shape, view.kind) for key, view in self._views.items()}
+        self.entries: Mapping[str, Entry] = {
+            key: Entry(path, key, view.shape, view.kind) for key, view in self._views.items()
+        }
 
     def _state(self, root: dict[Any, Any] | None) -> dict[str, Any]:
         """What lies under `state_dict`, or all where there is no such wrapper; without what is known beside it."""

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor
 
 from latentbrush.errors import UserError
-from latentbrush.formats.opcodes import Global, Made, Persistent, read_pickle
+from latentbrush.formats.opcodes import Global, Made, read_pickle
 
 __all__ = ["TensorView", "TorchZip"]
 
@@ -125,7 +125,7 @@ class TorchZip:
             return None
         try:
             storage, offset, shape, strides = value.arguments[:4]
-            _, kind, key, _, _ = storage.identity if isinstance(storage, Persistent) else ()
+            _, kind, key, _, _ = storage.identity
             name, dtype = STORAGES[kind.name]
             member = f"{self._folder}data/{key}"
             capacity = self._members[member].file_size // dtype.itemsize

@@ -22,7 +22,7 @@ from PIL import Image
 from test_pictures import PUBLISHED, compare, ours
 from tiny_xl import tiny_xl_pipeline
 
-from latentbrush import Canvas, GuidanceRequest, ImageRequest, Sampling, Start, UserError, load
+from latentbrush import Canvas, GuidanceRequest, ImageRequest, Sampling, Start, UserError, generate, load
 from latentbrush.formats import save_model
 from latentbrush.request import Micro
 
@@ -80,6 +80,8 @@ def theirs(pipeline: DiffusionPipeline, request: ImageRequest, **more: Any) -> A
 def opened(folder: Path, pipeline: type = DiffusionPipeline) -> DiffusionPipeline:
     result = pipeline.from_pretrained(folder, torch_dtype=torch.float64, add_watermarker=False)
     result.set_progress_bar_config(disable=True)
+    # Else it encodes, and draws, in float32, whatever the type; that our files do not state it changes no more.
+    result.vae.register_to_config(force_upcast=False)
     return result
 
 
@@ -130,8 +132,6 @@ def test_image_to_image(kind: str, tmp_path: Path) -> None:
     def on_step(x: torch.Tensor, *_: Any) -> torch.Tensor:
         steps.append(x.clone())
         return x
-
-    from latentbrush import generate
 
     images = generate(model, request, on_step, {NAME: photo()})
     pictures = np.stack([np.asarray(image.image) for image in images]).astype(int)

@@ -88,8 +88,7 @@ def tiny_xl_pipeline(
     channels = {"in_channels": 9} if kind == "inpainting" else {}
     shape = {"numbers": 5, "context": SECOND_WIDTH} if refiner else {}
     pipeline = made(
-        # Else diffusers encodes in float32, whatever the type.
-        vae=tiny_autoencoder(scaling_factor=0.13025, force_upcast=False),
+        vae=tiny_autoencoder(scaling_factor=0.13025),
         text_encoder=None if refiner else tiny_text_encoder("sd1", len(first)),
         text_encoder_2=tiny_second_tower(len(second)),
         tokenizer=None if refiner else first,

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
+from latentbrush.conditioning import MicroNumbers
 from latentbrush.data.pixels import to_bytes
 from latentbrush.devices import HALVES, enough_memory, in_float32, not_finite, precision
 from latentbrush.diffusion import (
@@ -28,7 +29,7 @@ from latentbrush.errors import UserError
 from latentbrush.formats import PictureRecord, as_rgb, cover, record_of
 from latentbrush.model import LatentDiffusion
 from latentbrush.nn import Condition, Posterior
-from latentbrush.request import Batch, Canvas, GuidanceRequest, ImageRequest
+from latentbrush.request import Batch, Canvas, GuidanceRequest, ImageRequest, Micro
 
 __all__ = ["GeneratedImage", "Images", "generate", "paint", "plan_of", "resolve", "stream", "to_image", "to_pixels"]
 
@@ -151,10 +152,12 @@ def _sampled(
     canvas, sampling, guidance = request.canvas, request.sampling, request.guidance
     if not (canvas.width and canvas.height and sampling.sampler) or guidance.weight is None:
         raise ValueError("paint needs a resolved request; call resolve(model, request) first")
-    condition = _encode(model, prompts)
+    condition = replace(_encode(model.text, prompts), micro=_micro(model, request, len(seeds)))
     methods = []
     if guidance.weight != 1:
-        methods = [ClassifierFree(_encode(model, [guidance.negative] * len(seeds)), guidance.weight)]
+        negative = _encode(model.text.negative, [guidance.negative] * len(seeds))
+        micro = _micro(model, request, len(seeds), negative=True)
+        methods = [ClassifierFree(replace(negative, micro=micro), guidance.weight)]
     plan = plan_of(model, request)
     drawn = PictureNoise(seeds, model.latent_shape(canvas.width, canvas.height), draws, model.device)
 
@@ -168,11 +171,20 @@ def _sampled(
     return run(model.denoiser(condition, methods), x, plan.steps, noise, on_step, **plan.options)
 
 
-def _encode(model: LatentDiffusion, prompts: Sequence[str]) -> Condition:
+def _encode(read: Callable[[Sequence[str]], Condition], prompts: Sequence[str]) -> Condition:
     """Each distinct prompt is encoded once, so that a picture's words do not depend on its company either."""
     distinct = list(dict.fromkeys(prompts))
-    context = model.text(distinct).context
-    return Condition(context=context[[distinct.index(prompt) for prompt in prompts]])
+    return read(distinct).rows([distinct.index(prompt) for prompt in prompts])
+
+
+def _micro(model: LatentDiffusion, request: ImageRequest, batch: int, *, negative: bool = False) -> Tensor | None:
+    """The numbers beside the words (batch, k), None for a model that takes none."""
+    micro = request.micro
+    if not model.micro_count or micro.original is None or micro.target is None:
+        return None
+    score = micro.negative_aesthetic if negative else micro.aesthetic
+    numbers = MicroNumbers(micro.original, micro.crop, micro.target, score)
+    return numbers.tensor(model.micro_count, batch).to(model.device)
 
 
 def plan_of(model: LatentDiffusion, request: ImageRequest) -> Plan:
@@ -242,10 +254,19 @@ def resolve(model: LatentDiffusion, request: ImageRequest) -> ImageRequest:
             "guidance": GuidanceRequest(
                 weight=defaults.guidance if weight is None else weight, negative=request.guidance.negative
             ),
+            "micro": _resolved_micro(model, request.micro, (width, height)),
         }
     )
     plan_of(model, resolved)
     return resolved
+
+
+def _resolved_micro(model: LatentDiffusion, micro: Micro, size: tuple[int, int]) -> Micro:
+    if model.micro_count:
+        return micro.model_copy(update={"original": micro.original or size, "target": micro.target or size})
+    if micro != Micro():
+        raise UserError("the model is told no sizes or scores beside the words; leave the request's micro out")
+    return micro
 
 
 def to_image(pixels: Tensor) -> Image.Image:

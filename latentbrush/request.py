@@ -18,6 +18,7 @@ __all__ = [
     "Canvas",
     "GuidanceRequest",
     "ImageRequest",
+    "Micro",
     "ModelRequest",
     "Precision",
     "Sampling",
@@ -115,6 +116,27 @@ class Start(_Block):
     strength: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.8
 
 
+Size = tuple[Annotated[StrictInt, Field(ge=1, le=MAX_SIDE)], Annotated[StrictInt, Field(ge=1, le=MAX_SIDE)]]
+Offset = Annotated[StrictInt, Field(ge=0, le=MAX_SIDE)]
+Score = Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)]
+
+
+class Micro(_Block):
+    """What Stable Diffusion XL is told beside the words; models before it read nothing here.
+
+    Sizes are (width, height) in pixels, None for the canvas's: `original` of a training picture before it was
+    scaled (small ones make blurred pictures), `target` of what it was scaled to. `crop`: what was cut off at the
+    left and above; (0, 0) centres. `aesthetic`, `negative_aesthetic`: scores from 0 to 10 that the refiner is told
+    with the prompt and with the negative one.
+    """
+
+    original: Size | None = None
+    crop: tuple[Offset, Offset] = (0, 0)
+    target: Size | None = None
+    aesthetic: Score = 6.0
+    negative_aesthetic: Score = 2.5
+
+
 class ImageRequest(_Block):
     """A request for `sampling.count` pictures of `prompt`. pydantic's ValidationError for what cannot be.
 
@@ -129,3 +151,4 @@ class ImageRequest(_Block):
     sampling: Sampling = Sampling()
     guidance: GuidanceRequest = GuidanceRequest()
     start: Start = Start()
+    micro: Micro = Micro()

@@ -55,6 +55,7 @@ def _facts(summary: ModelSummary) -> list[tuple[str, str]]:
     eta = f", eta {sampler['eta']:g}" if sampler["eta"] else ""
     f = latents["factor"]
     return [
+        ("family", summary.family),
         ("schedule", f"{schedule['kind']}, {schedule['train_steps']} steps{betas}"),
         ("last level", "pure noise (zero terminal SNR)" if schedule["zero_terminal_snr"] else "not quite pure noise"),
         ("prediction", summary.prediction),

@@ -144,6 +144,8 @@ def unet_places(config: UNetConfig) -> Iterator[Place]:
     yield Place("time_embedding.linear_1", "time_embed.0")
     yield Place("time_embedding.linear_2", "time_embed.2")
     yield Place("class_embedding", "label_emb")
+    yield Place("add_embedding.linear_1", "label_emb.0.0")
+    yield Place("add_embedding.linear_2", "label_emb.0.2")
     levels, number = len(config.channels), 0
     for level in range(levels):
         for layer in range(config.layers_per_block):
@@ -195,10 +197,11 @@ def clip_places(config: CLIPTextConfig) -> Iterator[Place]:
         yield Place(name, CLIP_TEXT.theirs(name))
 
 
-def open_clip_places(config: CLIPTextConfig) -> Iterator[Place]:
-    """OpenCLIP's text tower: queries, keys and values are one matrix there."""
-    yield Place("embeddings.token_embedding", "token_embedding")
-    yield Place("embeddings.position_embedding.weight", "positional_embedding")
+def open_clip_places(config: CLIPTextConfig, inside: str = "") -> Iterator[Place]:
+    """OpenCLIP's text tower: queries, keys and values are one matrix there. `inside`: what our names begin with."""
+    yield Place(f"{inside}embeddings.token_embedding", "token_embedding")
+    yield Place(f"{inside}embeddings.position_embedding.weight", "positional_embedding")
     for layer in range(config.layers):
-        yield Place(f"layers.{layer}", f"transformer.resblocks.{layer}", OPEN_CLIP)
-    yield Place("final_layer_norm", "ln_final")
+        yield Place(f"{inside}layers.{layer}", f"transformer.resblocks.{layer}", OPEN_CLIP)
+    yield Place(f"{inside}final_layer_norm", "ln_final")
+    yield Place("text_projection.weight", "text_projection", form="transposed")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +16,9 @@ from torch import Tensor
 
 from latentbrush.errors import UserError, short
 from latentbrush.files import read_json, whole_file, write_json
-from latentbrush.formats.folder import INDEX, UNUSED_PARTS, WEIGHTS
+from latentbrush.formats.index import INDEX, TOWERS, UNUSED_PARTS
 from latentbrush.formats.links import refuse_links_out
+from latentbrush.formats.network import KINDS
 from latentbrush.formats.opening import single_file
 from latentbrush.formats.replace import replaced_folder
 from latentbrush.formats.settings import (
@@ -37,8 +38,8 @@ __all__ = ["BEHIND", "Conversion", "Format", "convert"]
 
 Format = Literal["diffusers", "single-file"]
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
-BEHIND = "text_encoder/open_clip.safetensors"
-"""In a folder that was a single file: what its OpenCLIP tower has behind the layer that is read."""
+BEHIND = "open_clip.safetensors"
+"""In a folder that was a single file: what its OpenCLIP tower has there and no model here. In the tower's folder."""
 
 State = Callable[[str], Mapping[str, Tensor]]
 
@@ -126,7 +127,7 @@ def _folder_state(folder: Path) -> State:
     networks = empty_networks(folder)
 
     def state(part: str) -> Mapping[str, Tensor]:
-        stem, names = WEIGHTS[part]
+        stem, names = KINDS[part]
         found = check_weights(networks[part], folder / part, stem, names)
         tensors = {}
         for path in dict.fromkeys(entry.file for entry in found.values()):
@@ -139,14 +140,20 @@ def _folder_state(folder: Path) -> State:
 
 
 def _behind_in(folder: Path) -> Mapping[str, Tensor]:
-    if not (folder / BEHIND).is_file():
+    networks = empty_networks(folder)
+    path = folder / _last_tower(networks) / BEHIND
+    if not path.is_file():
         return {}
-    file = open_tensors(folder / BEHIND)
-    known = behind_keys(empty_networks(folder)["text_encoder"])
+    file = open_tensors(path)
+    known = behind_keys(networks)
     for key in file.entries:
         if key not in known:
             raise UserError(f"{file.path} holds {short(key)}, which is nothing of OpenCLIP's; remove that file")
     return {key: file.read(key) for key in file.entries}
+
+
+def _last_tower(networks: Iterable[str]) -> str:
+    return max(part for part in networks if part in TOWERS)
 
 
 def _prediction(directory: Path) -> object:
@@ -184,14 +191,17 @@ def _write_folder(model: _Source, new: Path, dtype: torch.dtype | None) -> tuple
     """Returns the number of tensors and of bytes."""
     count = size = 0
     copy_settings(model.settings, new)
-    _describe_types(new / "text_encoder" / "config.json")
-    for part, (stem, names) in WEIGHTS.items():
+    networks = empty_networks(new)
+    for part in networks:
+        stem, names = KINDS[part]
         tensors = {names.theirs(name): tensor for name, tensor in model.state(part).items()}
         count += len(tensors)
         size += _save(tensors, new / part / f"{stem}.safetensors", dtype, {"format": "pt"})
+        if part in TOWERS:
+            _describe_types(new / part / "config.json")
     if model.behind:
         count += len(model.behind)
-        size += _save(dict(model.behind), new / BEHIND, dtype, {"format": "pt"})
+        size += _save(dict(model.behind), new / _last_tower(networks) / BEHIND, dtype, {"format": "pt"})
     for part in UNUSED_PARTS:
         if model.folder is not None and (model.folder / part).is_dir():
             refuse_links_out(model.folder, (part,))

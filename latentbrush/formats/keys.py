@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-__all__ = ["AUTOENCODER", "CLIP", "CLIP_TEXT", "CLIP_VISION", "UNET", "Names", "rename"]
+__all__ = ["AUTOENCODER", "CLIP", "CLIP_TEXT", "CLIP_TEXT_PROJECTED", "CLIP_VISION", "UNET", "Names", "rename"]
 
 Rule = tuple[str, str]
 
@@ -76,6 +76,8 @@ CLIP_TEXT = Names(
     prefix="text_model.",
     ignored=frozenset({"embeddings.position_ids"}),
 )
+
+CLIP_TEXT_PROJECTED = Names((("layers", "encoder.layers"),), ignored=frozenset({"text_model.embeddings.position_ids"}))
 
 # The misspelling is transformers' own, from its first version on.
 _VISION: tuple[Rule, ...] = (("layers", "encoder.layers"), ("pre_layernorm", "pre_layrnorm"))

@@ -20,8 +20,10 @@ from latentbrush.diffusion import Prediction
 from latentbrush.errors import UserError, short
 from latentbrush.files import read_json, small_text, write_json
 from latentbrush.formats.families import family_of, write_family
-from latentbrush.formats.folder import INDEX, OURS, PARTS
+from latentbrush.formats.folder import OURS
+from latentbrush.formats.index import INDEX, TOKENIZERS, read_index
 from latentbrush.formats.links import refuse_links_out
+from latentbrush.formats.network import KINDS
 from latentbrush.formats.store import TensorFile
 
 __all__ = [
@@ -38,10 +40,13 @@ __all__ = [
 METADATA = "latentbrush.settings"
 """Where they stand in a safetensors file's header: JSON, an object of file names and their texts."""
 SCHEDULER = "scheduler/scheduler_config.json"
-VOCABULARY = ("tokenizer/vocab.json", "tokenizer/merges.txt", "tokenizer/tokenizer.json")
-BESIDE_VOCABULARY = ("tokenizer/tokenizer_config.json", "tokenizer/special_tokens_map.json")
-CONFIGS = ("unet/config.json", "vae/config.json", "text_encoder/config.json")
-NAMES = (INDEX, OURS, SCHEDULER, *CONFIGS, *VOCABULARY, *BESIDE_VOCABULARY)
+VOCABULARY = ("vocab.json", "merges.txt", "tokenizer.json")
+BESIDE_VOCABULARY = ("tokenizer_config.json", "special_tokens_map.json")
+NAMES = (
+    *(INDEX, OURS, SCHEDULER),
+    *(f"{part}/config.json" for part in KINDS),
+    *(f"{part}/{name}" for part in TOKENIZERS for name in (*VOCABULARY, *BESIDE_VOCABULARY)),
+)
 MOST = 2**26
 """Characters of the settings in a header."""
 
@@ -119,7 +124,7 @@ def copy_settings(source: Path, directory: Path) -> None:
     """The settings of a model's folder, and nothing else of it. UserError for what is no such folder."""
     if not (source / INDEX).is_file():
         raise UserError(f"{source} has no {INDEX}; give a model's folder")
-    refuse_links_out(source, (INDEX, OURS, *PARTS, "scheduler"))
+    refuse_links_out(source, (INDEX, OURS, *KINDS, *TOKENIZERS, "scheduler"))
     _write_texts({name: _text(source / name) for name in NAMES if (source / name).is_file()}, directory)
 
 
@@ -153,21 +158,25 @@ def _write_texts(texts: dict[str, str], directory: Path) -> None:
     for name, text in texts.items():
         (directory / name).parent.mkdir(exist_ok=True)
         (directory / name).write_text(text, encoding="utf-8", newline="")
-    if not any((directory / name).is_file() for name in VOCABULARY):
-        # Left out where it is the published one, whose files are as long as small weights.
-        published = clip_tokenizer()
-        (directory / "tokenizer").mkdir(exist_ok=True)
-        kept = {name: (directory / name).read_bytes() for name in BESIDE_VOCABULARY if (directory / name).is_file()}
-        published.save(directory / "tokenizer")
-        for name, content in kept.items():
-            (directory / name).write_bytes(content)
+    for part in _tokenizers(directory):
+        if not any((directory / part / name).is_file() for name in VOCABULARY):
+            # Left out where it is the published one, whose files are as long as small weights.
+            clip_tokenizer().save(directory / part)
+            for name in BESIDE_VOCABULARY:
+                if f"{part}/{name}" in texts:
+                    (directory / part / name).write_text(texts[f"{part}/{name}"], encoding="utf-8", newline="")
+
+
+def _tokenizers(directory: Path) -> list[str]:
+    return [part for part in read_index(directory).parts if part in TOKENIZERS]
 
 
 def header_of(directory: Path) -> dict[str, str]:
     """The metadata of a single file whose settings lie in `directory`."""
-    names = [name for name in NAMES if (directory / name).is_file()]
-    published, own = clip_tokenizer(), Tokenizer.from_folder(directory / "tokenizer")
-    if (own.vocab, own.merges) == (published.vocab, published.merges):
-        names = [name for name in names if name not in VOCABULARY]
-    texts = {name: _text(directory / name) for name in names}
+    names, published = list(NAMES), clip_tokenizer()
+    for part in _tokenizers(directory):
+        own = Tokenizer.from_folder(directory / part)
+        if (own.vocab, own.merges) == (published.vocab, published.merges):
+            names = [name for name in names if name not in {f"{part}/{vocabulary}" for vocabulary in VOCABULARY}]
+    texts = {name: _text(directory / name) for name in names if (directory / name).is_file()}
     return {"format": "pt", METADATA: json.dumps(texts, ensure_ascii=False)}

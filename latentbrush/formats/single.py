@@ -6,7 +6,7 @@ known to lie in such files without being painted with.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -17,12 +17,11 @@ from torch import Tensor, nn
 from latentbrush.devices import precision
 from latentbrush.diffusion import Schedule
 from latentbrush.errors import UserError, short
-from latentbrush.files import read_json
 from latentbrush.formats import configs
+from latentbrush.formats.clip_configs import read_projected_text_config
 from latentbrush.formats.compvis import (
     EMA,
     UNET_PREFIX,
-    Place,
     Stored,
     autoencoder_places,
     clip_places,
@@ -31,35 +30,39 @@ from latentbrush.formats.compvis import (
     open_clip_places,
     unet_places,
 )
-from latentbrush.formats.empty import without_memory
 from latentbrush.formats.fields import Fields
+from latentbrush.formats.index import read_index
+from latentbrush.formats.network import read_network
 from latentbrush.formats.store import TensorFile
 from latentbrush.formats.weights import FLOATS, HALVES, Entry, all_finite, listed
-from latentbrush.nn import AutoencoderKL, CLIPTextModel, UNet
+from latentbrush.nn import AutoencoderKL, CLIPTextModel, ProjectedTextModel, UNet
 
 __all__ = ["SingleFile", "Weights", "behind_keys", "empty_networks", "layouts_of"]
 
 Weights = Literal["ema", "raw"]
-OPEN_CLIP_PREFIX = "cond_stage_model.model."
-CLIP_PREFIX = "cond_stage_model.transformer."
+CLIP_PREFIXES = ("cond_stage_model.transformer.", "conditioner.embedders.0.transformer.")
+OPEN_CLIP_PREFIXES = ("cond_stage_model.model.", "conditioner.embedders.0.model.", "conditioner.embedders.1.model.")
 TABLES = frozenset(
     {"betas", "alphas_cumprod", "alphas_cumprod_prev", "sqrt_alphas_cumprod", "sqrt_one_minus_alphas_cumprod"}
     | {"log_one_minus_alphas_cumprod", "sqrt_recip_alphas_cumprod", "sqrt_recipm1_alphas_cumprod"}
     | {"posterior_variance", "posterior_log_variance_clipped", "posterior_mean_coef1", "posterior_mean_coef2"}
-    | {"lvlb_weights", "logvar"}
+    | {"lvlb_weights", "logvar", "denoiser.sigmas"}
 )
 """The noise schedule's, all computed from its betas."""
 DROPPED = TABLES | {
     *(f"{EMA}decay", f"{EMA}num_updates", "scale_factor"),
-    *(f"{CLIP_PREFIX}{name}" for name in ("text_model.embeddings.position_ids", "embeddings.position_ids")),
-    *(f"{CLIP_PREFIX}text_projection.weight", "cond_stage_model.logit_scale", "cond_stage_model.text_projection"),
-    f"{OPEN_CLIP_PREFIX}attn_mask",
+    *(f"{prefix}text_model.embeddings.position_ids" for prefix in CLIP_PREFIXES),
+    *(f"{prefix}embeddings.position_ids" for prefix in CLIP_PREFIXES),
+    *(f"{prefix}text_projection.weight" for prefix in CLIP_PREFIXES),
+    *("cond_stage_model.logit_scale", "cond_stage_model.text_projection", "v_pred", "ztsnr"),
+    *(f"{prefix}attn_mask" for prefix in OPEN_CLIP_PREFIXES),
 }
 DROPPED_BELOW = ("first_stage_model.loss.", "model_ema.first_stage_model", "model_ema.cond_stage_model")
 READERS: Mapping[str, tuple[Callable[[Fields], Any], Callable[[Any], nn.Module]]] = {
     "vae": (configs.read_autoencoder_config, AutoencoderKL),
     "unet": (configs.read_unet_config, UNet),
     "text_encoder": (configs.read_text_config, CLIPTextModel),
+    "text_encoder_2": (read_projected_text_config, ProjectedTextModel),
 }
 SCHEDULE_TOLERANCE = 2e-3
 """Of the table of alphas; in half precision it is off by a quarter of that."""
@@ -67,42 +70,53 @@ SCHEDULE_TOLERANCE = 2e-3
 
 def empty_networks(directory: Path) -> dict[str, nn.Module]:
     """Part -> its network on the meta device, by the settings in a folder."""
-    networks = {}
-    for part, (read_config, make) in READERS.items():
-        path = directory / part / "config.json"
-        config = read_config(Fields(path, read_json(path)))
-        with without_memory():
-            networks[part] = make(config)
-    return networks
+
+    def nothing(part: str, network: nn.Module) -> None:
+        pass
+
+    parts = [part for part in read_index(directory).parts if part in READERS]
+    return {part: read_network(part, directory / part, READERS[part], nothing) for part in parts}
 
 
 def layouts_of(networks: Mapping[str, nn.Module], *, open_clip: bool | None = None) -> dict[str, dict[str, Stored]]:
-    """Part -> key in a single file -> what lies there. `open_clip`: the text tower's form; None: by its activation."""
-    unet, vae, text = networks["unet"], networks["vae"], networks["text_encoder"]
-    assert isinstance(unet, UNet)
-    assert isinstance(vae, AutoencoderKL)
-    assert isinstance(text, CLIPTextModel)
-    if open_clip is None:
-        open_clip = text.config.activation == "gelu"
-    tower: tuple[Iterator[Place], str] = (clip_places(text.config), CLIP_PREFIX)
-    if open_clip:
-        tower = (open_clip_places(text.config), OPEN_CLIP_PREFIX)
-    return {
-        "unet": layout(unet.state_dict(), unet_places(unet.config), UNET_PREFIX),
-        "vae": layout(vae.state_dict(), autoencoder_places(vae.config), "first_stage_model."),
-        "text_encoder": layout(text.state_dict(), *tower),
-    }
+    """Part -> key in a single file -> what lies there.
+
+    `open_clip`: is the one text tower of Stable Diffusion 1 or 2 stored as OpenCLIP's? None: by its activation.
+    """
+    layouts = {}
+    for part, network in networks.items():
+        if isinstance(network, UNet):
+            places, prefix = unet_places(network.config), UNET_PREFIX
+        elif isinstance(network, AutoencoderKL):
+            places, prefix = autoencoder_places(network.config), "first_stage_model."
+        elif isinstance(network, ProjectedTextModel):
+            places = open_clip_places(network.config.text, "text_model.")
+            prefix = OPEN_CLIP_PREFIXES[2 if "text_encoder" in networks else 1]
+        else:
+            assert isinstance(network, CLIPTextModel)
+            xl = "text_encoder_2" in networks
+            other = network.config.activation == "gelu" if open_clip is None else open_clip
+            if other and not xl:
+                places, prefix = open_clip_places(network.config), OPEN_CLIP_PREFIXES[0]
+            else:
+                places, prefix = clip_places(network.config), CLIP_PREFIXES[xl]
+        layouts[part] = layout(network.state_dict(), places, prefix)
+    return layouts
 
 
-def behind_keys(text: nn.Module) -> set[str]:
-    """Keys of the OpenCLIP layer that Stable Diffusion 2 leaves out, and of what only CLIP's own training asked for."""
+def behind_keys(networks: Mapping[str, nn.Module]) -> set[str]:
+    """What an OpenCLIP tower has in a single file and no model here: the layer that Stable Diffusion 2 leaves out,
+    and what only CLIP's own training asked for."""
+    if "text_encoder_2" in networks:
+        return {f"{prefix}logit_scale" for prefix in OPEN_CLIP_PREFIXES[1:]}
+    text, prefix = networks["text_encoder"], OPEN_CLIP_PREFIXES[0]
     assert isinstance(text, CLIPTextModel)
     layers = text.config.layers
     names = [name for name in text.state_dict() if name.startswith(f"layers.{layers - 1}.")]
-    last = layout(names, open_clip_places(text.config), OPEN_CLIP_PREFIX)
-    block = f"{OPEN_CLIP_PREFIX}transformer.resblocks."
+    last = layout(names, open_clip_places(text.config), prefix)
+    block = f"{prefix}transformer.resblocks."
     behind = {key.replace(f"{block}{layers - 1}.", f"{block}{layers}.", 1) for key in last}
-    return {*behind, f"{OPEN_CLIP_PREFIX}text_projection", f"{OPEN_CLIP_PREFIX}logit_scale"}
+    return {*behind, f"{prefix}text_projection", f"{prefix}logit_scale"}
 
 
 @dataclass(frozen=True)
@@ -124,18 +138,17 @@ class SingleFile:
     def __init__(self, file: TensorFile, networks: Mapping[str, nn.Module], weights: Weights | None = None) -> None:
         self.file, self._path = file, file.path
         keys = file.entries.keys()
-        open_clip = any(key.startswith(OPEN_CLIP_PREFIX) for key in keys)
-        layouts = layouts_of(networks, open_clip=open_clip)
-        if not any(key.startswith(f"{CLIP_PREFIX}text_model.") for key in keys):  # transformers 5 leaves it out
-            layouts["text_encoder"] = {
-                key.replace(f"{CLIP_PREFIX}text_model.", CLIP_PREFIX): stored
+        layouts = layouts_of(networks, open_clip=any(key.startswith(OPEN_CLIP_PREFIXES[0]) for key in keys))
+        if "text_encoder" in layouts and not any(".transformer.text_model." in key for key in keys):
+            layouts["text_encoder"] = {  # transformers 5 leaves that segment out
+                key.replace(".transformer.text_model.", ".transformer."): stored
                 for key, stored in layouts["text_encoder"].items()
             }
         raw, averages = layouts["unet"], {ema_key(key): stored for key, stored in layouts["unet"].items()}
         self.chosen = self._choice(weights, averages.keys() & keys, raw.keys() & keys)
         self.left_out = len((raw if self.chosen == "ema" else averages).keys() & keys)
         layouts["unet"] = averages if self.chosen == "ema" else raw
-        self.kept = sorted(behind_keys(networks["text_encoder"]) & keys) if open_clip else []
+        self.kept = sorted(behind_keys(networks) & keys)
         known = {*raw, *averages, *self.kept, *DROPPED}.union(*layouts.values())
         self._check_unknown([key for key in keys if key not in known and not key.startswith(DROPPED_BELOW)])
         shapes = {part: _shapes(network) for part, network in networks.items()}

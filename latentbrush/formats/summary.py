@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from latentbrush.formats.folder import outline_model, weight_entries
+from latentbrush.formats.folder import networks_of, outline_model, weight_entries
 from latentbrush.formats.shipped import resolve_model
 from latentbrush.formats.weights import Entry
 from latentbrush.model import LatentDiffusion
@@ -18,6 +18,14 @@ __all__ = ["ModelSummary", "PartSummary", "summarise"]
 
 DTYPES = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64"}
 """safetensors' names of number types and torch's."""
+KIND_NAMES = {
+    "unet": "UNet",
+    "vae": "KL autoencoder",
+    "text_encoder": "CLIP text tower",
+    "text_encoder_2": "CLIP text tower",
+}
+FAMILIES = {0: "Stable Diffusion", 5: "Stable Diffusion XL's refiner", 6: "Stable Diffusion XL"}
+"""By the numbers that the UNet takes beside the words."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +45,7 @@ class PartSummary:
 class ModelSummary:
     """A whole model. `size`: bytes of the weights' files; `memory`: bytes of the weights by number type.
 
-    `schedule`, `sampler`, `defaults`, `tokens` and `latents` say each with a few names what the model was
+    `family`: what kind of model it is, and for which task. `schedule`, `sampler`, `defaults`, `tokens` and `latents` say each with a few names what the model was
     trained with, how it is sampled unless a request says otherwise, and what goes in between.
     """
 
@@ -47,6 +55,7 @@ class ModelSummary:
     parameters: int
     size: int
     memory: Mapping[str, int]
+    family: str
     prediction: str
     schedule: Mapping[str, Any]
     sampler: Mapping[str, Any]
@@ -64,11 +73,7 @@ def summarise(model: str | Path, *, sampler: str | None = None) -> ModelSummary:
     directory = resolve_model(model)
     outline = outline_model(model, sampler=sampler)
     entries = weight_entries(outline, directory)
-    parts = (
-        _part("unet", "UNet", outline.unet, entries),
-        _part("vae", "KL autoencoder", outline.autoencoder, entries),
-        _part("text_encoder", "CLIP text tower", outline.text.encoder, entries),
-    )
+    parts = tuple(_part(name, KIND_NAMES[name], network, entries) for name, network in networks_of(outline).items())
     parameters = sum(part.parameters for part in parts)
     defaults, tokenizer, plan = outline.defaults, outline.text.tokenizer, outline.plan_config()
     channels, height, width = outline.latent_shape(defaults.width, defaults.height)
@@ -79,6 +84,7 @@ def summarise(model: str | Path, *, sampler: str | None = None) -> ModelSummary:
         parameters=parameters,
         size=sum(part.size for part in parts),
         memory={"float32": 4 * parameters, "float16": 2 * parameters},
+        family=f"{FAMILIES[outline.micro_count]}, {outline.task}",
         prediction=outline.prediction,
         schedule=_schedule(outline),
         sampler={"name": outline.sampler, "spacing": plan.spacing, "eta": plan.eta},

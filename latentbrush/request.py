@@ -50,14 +50,17 @@ class _Block(BaseModel):
 
 
 class ModelRequest(_Block):
-    """Which model paints: the name of a shipped one, or its folder; and in which type it computes.
+    """Which model paints: the name of a shipped one, its folder or its file; and in which type it computes.
 
     `dtype` belongs to the picture, for each type has random draws of its own. None for what the model was
-    loaded as; another than that is refused.
+    loaded as; another than that is refused. `prediction`: what the network's output means, instead of what the
+    model says; `weights`: which of a single file's. None for what the model says.
     """
 
     name: Text = "emoji"
     dtype: Precision | None = None
+    prediction: Literal["epsilon", "v_prediction", "sample"] | None = None
+    weights: Literal["ema", "raw"] | None = None
 
 
 MAX_SIDE = 16384

@@ -10,6 +10,7 @@ import typer
 from pydantic import ValidationError
 from typer.exceptions import TyperException
 
+from latentbrush.cli.convert import convert
 from latentbrush.cli.data import data_app
 from latentbrush.cli.diffuse import diffuse
 from latentbrush.cli.evaluate import evaluate_app
@@ -35,6 +36,7 @@ app.command()(img2img)
 app.command()(diffuse)
 app.command()(tokens)
 app.command()(info)
+app.command()(convert)
 app.command()(reproduce)
 app.command()(train)
 app.add_typer(evaluate_app, name="evaluate")

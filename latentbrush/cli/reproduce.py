@@ -100,6 +100,8 @@ def _again(then: PictureRecord, file: Path, name: str | None, start: Photo | Non
         _found(request.model.name),
         # Pictures that do not name their weights do not say either by which scheduler the model was read.
         sampler=then.model.sampler if then.model.weights else request.sampling.sampler,
+        prediction=request.model.prediction,
+        weights=request.model.weights,
         dtype=getattr(torch, then.machine.dtype),
         device="cuda" if then.machine.device == "cuda" and torch.cuda.is_available() else "cpu",
     )
@@ -144,10 +146,11 @@ def _check_start(then: PictureRecord, file: Path, start: Photo | None) -> None:
 
 def _found(name: str) -> str:
     """The model's name. UserError, with the option that mends it, where it is not there any more."""
-    from latentbrush.formats import resolve_model
+    from latentbrush.formats import resolve_model, single_file
 
     try:
-        resolve_model(name)
+        if single_file(name) is None:
+            resolve_model(name)
     except UserError as error:
         raise UserError(f"{error} with --model") from None
     return name

@@ -172,11 +172,11 @@ def _tokenizers(directory: Path) -> list[str]:
 
 
 def header_of(directory: Path) -> dict[str, str]:
-    """The metadata of a single file whose settings lie in `directory`."""
+    """The metadata of a single file whose settings lie in `directory`; one entry, whose order cannot vary."""
     names, published = list(NAMES), clip_tokenizer()
     for part in _tokenizers(directory):
         own = Tokenizer.from_folder(directory / part)
         if (own.vocab, own.merges) == (published.vocab, published.merges):
             names = [name for name in names if name not in {f"{part}/{vocabulary}" for vocabulary in VOCABULARY}]
     texts = {name: _text(directory / name) for name in names if (directory / name).is_file()}
-    return {"format": "pt", METADATA: json.dumps(texts, ensure_ascii=False)}
+    return {METADATA: json.dumps(texts, ensure_ascii=False)}

@@ -102,6 +102,8 @@ class TorchZip:
         whole = self.path.stat().st_size
         if len(self._members) != len(infos):
             raise ValueError("two of its members have one name")
+        if any(name.partition("/")[2].startswith("code/") for name in self._members):
+            raise ValueError("it is a TorchScript program, which holds code")
         for info in infos:
             if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size:
                 raise ValueError(f"{info.filename} is compressed, as torch.save never writes it")
@@ -111,8 +113,6 @@ class TorchZip:
         if len(pickles) != 1:
             raise ValueError("there is no data.pkl in it; it is another kind of zip archive")
         folder = pickles[0].removesuffix("data.pkl")
-        if any(name.startswith(f"{folder}code/") for name in self._members):
-            raise ValueError("it is a TorchScript program, which holds code")
         if self._members[pickles[0]].file_size > MOST_PICKLE:
             raise ValueError(f"its data.pkl has more than {MOST_PICKLE} bytes")
         return folder

@@ -119,7 +119,7 @@ def test_what_is_no_model(refused: Callable[..., str], model_folder: Path, tmp_p
     for name, said in {
         "no/model": "'no/model' does not exist",
         "empty": "no model_index.json",
-        "file": "is a file, not a folder",
+        "file": "file is neither a safetensors file nor one of torch.save",
         "half": "diffusion_pytorch_model.safetensors is missing",
         "mixed": "that config.json asks for",
         "\udcff": r"\udcff",

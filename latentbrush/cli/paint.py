@@ -1,4 +1,4 @@
-"""`latentbrush txt2img` and `img2img`: from a prompt, and a picture, to PNG files."""
+"""`latentbrush txt2img`, `img2img` and `inpaint`: from a prompt, and a picture, to PNG files."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from latentbrush.request import ImageRequest, Start
 if TYPE_CHECKING:  # the pipeline imports torch
     from latentbrush.pipeline import Images
 
-__all__ = ["img2img", "txt2img"]
+__all__ = ["img2img", "inpaint", "txt2img"]
 
 Prompt = Annotated[str, typer.Argument(help="What to paint.")]
 
@@ -46,6 +46,28 @@ def img2img(
     photo = photo_in(image)
     request = request.model_copy(update={"start": Start(image=photo.sha256, strength=strength)})
     paint_to_files(request, options, {photo.sha256: photo.image})
+
+
+@with_paint_options
+def inpaint(
+    prompt: Prompt,
+    image: Annotated[Path, typer.Option(parser=filename, help="The picture to paint in; cut to cover the size.")],
+    mask: Annotated[Path, typer.Option(parser=filename, help="As large; white is painted anew, black stays.")],
+    strength: Annotated[
+        float, typer.Option(parser=number, help="From 0, the picture itself, to 1, none of it under the mask.")
+    ] = 1.0,
+    no_paste: Annotated[
+        bool, typer.Option("--no-paste", help="As the model paints it outside the mask, too, not as it was.")
+    ] = False,
+    *,
+    options: PaintOptions,
+) -> None:
+    """Paint PROMPT where a mask is white. What is black stays as it is, byte for byte."""
+    request = options.request(prompt, Start(strength=strength, paste=not no_paste))
+    photo, cover = photo_in(image), photo_in(mask)
+    start = request.start.model_copy(update={"image": photo.sha256, "mask": cover.sha256})
+    pictures = {photo.sha256: photo.image, cover.sha256: cover.image}
+    paint_to_files(request.model_copy(update={"start": start}), options, pictures)
 
 
 def paint_to_files(request: ImageRequest, options: PaintOptions, images: Images | None = None) -> None:

@@ -45,8 +45,9 @@ class PartSummary:
 class ModelSummary:
     """A whole model. `size`: bytes of the weights' files; `memory`: bytes of the weights by number type.
 
-    `family`: what kind of model it is, and for which task. `schedule`, `sampler`, `defaults`, `tokens` and `latents` say each with a few names what the model was
-    trained with, how it is sampled unless a request says otherwise, and what goes in between.
+    `family`: what kind of model it is, and for which task. `schedule`, `sampler`, `defaults`, `tokens` and `latents`
+    say each with a few names what the model was trained with, how it is sampled unless a request says otherwise,
+    and what goes in between.
     """
 
     model: str

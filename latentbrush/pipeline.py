@@ -16,6 +16,7 @@ from latentbrush.data.pixels import to_bytes
 from latentbrush.devices import HALVES, enough_memory, in_float32, not_finite, precision
 from latentbrush.diffusion import (
     ClassifierFree,
+    Guidance,
     OnStep,
     PictureNoise,
     Plan,
@@ -24,6 +25,7 @@ from latentbrush.diffusion import (
     make_plan,
     picture_seeds,
 )
+from latentbrush.diffusion.image_guidance import ImageGuidance
 from latentbrush.errors import UserError
 from latentbrush.formats import PictureRecord, record_of
 from latentbrush.model import LatentDiffusion
@@ -164,10 +166,15 @@ def _sampled(
         return replace(_encode(read, words), micro=micro, channels=begun.channels)
 
     condition = told(model.text, prompts)
-    methods = []
-    if guidance.weight != 1:
+    methods: list[Guidance] = []
+    editing = model.task == "editing"
+    if guidance.weight != 1 or (editing and request.control.weight != 1):
         negative = told(model.text.negative, [guidance.negative] * len(seeds), negative=True)
-        methods = [ClassifierFree(negative, guidance.weight)]
+        if editing and begun.channels is not None:
+            blind = replace(negative, channels=torch.zeros_like(begun.channels))
+            methods = [ImageGuidance(negative, blind, guidance.weight, request.control.weight)]
+        else:
+            methods = [ClassifierFree(negative, guidance.weight)]
     run = find_sampler(sampling.sampler).run
     return run(model.denoiser(condition, methods), begun.x, plan.steps, noise, begun.on_step, **plan.options)
 
@@ -235,14 +242,24 @@ def resolve(model: LatentDiffusion, request: ImageRequest) -> ImageRequest:
     return resolved
 
 
+NEEDED = {"editing": "a picture to edit", "depth-to-image": "a depth map"}
+"""Task -> what the control's picture is."""
+
+
 def _check_task(model: LatentDiffusion, request: ImageRequest) -> None:
+    """UserError unless the request has the pictures that the model reads, and no others."""
+    needed = NEEDED.get(model.task)
     if model.task == "inpainting" and request.start.mask is None:
         raise UserError(
             "the model was trained for inpainting: it needs a picture and a mask, in which white is painted anew; "
             "give both (latentbrush inpaint)"
         )
-    if model.task not in ("text-to-image", "inpainting"):
-        raise UserError(f"the model was trained for {model.task}, which is not painted here; choose another model")
+    if model.task == "upscaling":
+        raise UserError("the model was trained for upscaling, which is not done here; choose another model")
+    if needed is not None and request.control.image is None:
+        raise UserError(f"the model was trained for {model.task}: it needs {needed}; name one as the request's control")
+    if needed is None and request.control.image is not None:
+        raise UserError(f"the model was trained for {model.task} and reads no control; leave it out, or take another")
 
 
 def _resolved_micro(model: LatentDiffusion, micro: Micro, size: tuple[int, int]) -> Micro:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
@@ -30,10 +31,12 @@ HALF = 128
 
 @dataclass(frozen=True)
 class Pictures:
-    """The start's picture (RGB) and mask (L, 0 or 255), covering the canvas; None for what is not needed."""
+    """The start's picture (RGB) and mask (L, 0 or 255) and the control's picture (RGB), covering the canvas; None
+    for what is not needed."""
 
     image: Image.Image | None = None
     mask: Image.Image | None = None
+    control: Image.Image | None = None
 
     def pasted(self, painted: Image.Image) -> Image.Image:
         """The painted picture under the mask, the given one elsewhere, byte for byte."""
@@ -47,12 +50,14 @@ class Given:
     """The pictures as painting reads them, for one picture each.
 
     `guide`: what is started from, or with `mask` (1, 1, h, w) put back where it is 0; `masked`: what a network
-    trained for inpainting is told; `strength`: 1 to start from noise alone.
+    trained for inpainting is told; `channels` (1, c, h, w): what one trained for another task reads; `strength`: 1
+    to start from noise alone.
     """
 
     guide: Posterior | None = None
     mask: Tensor | None = None
     masked: Masked | None = None
+    channels: Tensor | None = None
     strength: float = 1.0
 
 
@@ -67,6 +72,16 @@ class Begun:
 
 def pictures_of(request: ImageRequest, images: Images) -> Pictures:
     """The pictures of a resolved request. UserError where they are not among `images`, or do not fit together."""
+    pictures, name, canvas = _started_from(request, images), request.control.image, request.canvas
+    if name is None:
+        return pictures
+    assert canvas.width is not None
+    assert canvas.height is not None
+    image = _named(images, name, "control's picture")
+    return replace(pictures, control=_covering(image, name, canvas.width, canvas.height))
+
+
+def _started_from(request: ImageRequest, images: Images) -> Pictures:
     start, canvas = request.start, request.canvas
     if start.image is None or (start.strength == 1 and start.mask is None):
         return Pictures()
@@ -105,6 +120,10 @@ def _covering(image: Image.Image, name: str, width: int, height: int) -> Image.I
 @torch.inference_mode()
 def encode_pictures(model: LatentDiffusion, request: ImageRequest, pictures: Pictures) -> Given:
     """In latents, as the model's task wants them."""
+    return replace(_encoded_start(model, request, pictures), channels=_control(model, pictures))
+
+
+def _encoded_start(model: LatentDiffusion, request: ImageRequest, pictures: Pictures) -> Given:
     if pictures.image is None:
         return Given()
     pixels, strength = to_pixels(pictures.image)[None], request.start.strength
@@ -116,6 +135,22 @@ def encode_pictures(model: LatentDiffusion, request: ImageRequest, pictures: Pic
         guide = _encoded(model, pixels) if strength < 1 else None
         return Given(guide, masked=Masked(cells, _encoded(model, hidden(pixels, mask))), strength=strength)
     return Given(_encoded(model, pixels), cells, strength=strength)
+
+
+def _control(model: LatentDiffusion, pictures: Pictures) -> Tensor | None:
+    """What a network reads of the control's picture."""
+    if pictures.control is None:
+        return None
+    if model.task == "editing":
+        # The network was trained on latents as the autoencoder has them, without the scale of diffusion.
+        return _encoded(model, to_pixels(pictures.control)[None]).mean / model.autoencoder.config.scaling_factor
+    depth = torch.from_numpy(np.asarray(pictures.control.convert("L"))).to(torch.float32)[None, None]
+    size = (depth.shape[-2] // model.factor, depth.shape[-1] // model.factor)
+    cells = F.interpolate(depth, size=size, mode="bicubic", align_corners=False)
+    low, high = cells.aminmax()
+    if low == high:
+        raise UserError("the depth map is of one grey throughout; give one in which near parts are brighter")
+    return (2.0 * (cells - low) / (high - low) - 1.0).to(model.device)
 
 
 def begin(given: Given, plan: Plan, noise: Noise, on_step: OnStep) -> Begun:
@@ -131,7 +166,8 @@ def begin(given: Given, plan: Plan, noise: Noise, on_step: OnStep) -> Begun:
     if given.mask is not None and guide is not None:
         noise()  # a masked picture's, which diffusers draws for every model
         on_step = keep_known(given.mask, guide, first, on_step)
-    return Begun(x, None, on_step)
+    channels = None if given.channels is None else given.channels.to(x).expand(len(x), -1, -1, -1)
+    return Begun(x, channels, on_step)
 
 
 def _encoded(model: LatentDiffusion, pixels: Tensor) -> Posterior:

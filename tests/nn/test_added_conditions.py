@@ -123,7 +123,7 @@ def test_numbers_beside_the_words() -> None:
     with pytest.raises(ValueError, match="4 numbers beside the words are unknown; 5 or 6 are known"):
         numbers.tensor(4, 1)
     assert (count_micro(2816, 256, 1280), count_micro(2560, 256, 1280), count_micro(None, 256, None)) == (6, 5, 0)
-    with pytest.raises(UserError, match="adds 2817 to its time, but a pooled text of 1280 .* make 2560 or 2816"):
+    with pytest.raises(UserError, match=r"adds 2817 to its time, but a pooled text of 1280 .* make 2560 or 2816"):
         count_micro(2817, 256, 1280)
     for added, pooled in ((None, 1280), (2816, None)):
         with pytest.raises(UserError, match="has both, earlier ones neither"):

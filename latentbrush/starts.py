@@ -144,7 +144,7 @@ def _control(model: LatentDiffusion, pictures: Pictures) -> Tensor | None:
     if model.task == "editing":
         # The network was trained on latents as the autoencoder has them, without the scale of diffusion.
         return _encoded(model, to_pixels(pictures.control)[None]).mean / model.autoencoder.config.scaling_factor
-    depth = torch.from_numpy(np.asarray(pictures.control.convert("L"))).to(torch.float32)[None, None]
+    depth = torch.from_numpy(np.asarray(pictures.control.convert("L"), dtype=np.float32).copy())[None, None]
     size = (depth.shape[-2] // model.factor, depth.shape[-1] // model.factor)
     cells = F.interpolate(depth, size=size, mode="bicubic", align_corners=False)
     low, high = cells.aminmax()

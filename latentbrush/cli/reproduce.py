@@ -48,6 +48,9 @@ def reproduce(
     model: Annotated[str | None, typer.Option(help="Instead of the model that FILE names.")] = None,
     image: Annotated[Path | None, typer.Option(parser=filename, help="The picture that FILE was painted over.")] = None,
     mask: Annotated[Path | None, typer.Option(parser=filename, help="The mask under which FILE was painted.")] = None,
+    control: Annotated[
+        Path | None, typer.Option(parser=filename, help="The picture that the model read: to edit, or a depth map.")
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing picture.")] = False,
 ) -> None:
     """Paint the picture in FILE again, from its own metadata.
@@ -59,15 +62,16 @@ def reproduce(
     from latentbrush.pipeline import plan_of, stream
 
     original, told = photo_in(file).image, _told(file)
-    start, cover = (None if given is None else photo_in(given) for given in (image, mask))
+    start, cover, read = (None if given is None else photo_in(given) for given in (image, mask, control))
     path = output_path(out, f"{file.stem[:50]}-reproduced")
     check_writable([path], overwrite=overwrite)
     if isinstance(told, PictureRecord):
-        _check_mask(told, file, cover)
+        _check_further(told.request.start.mask, cover, file, "mask")
+        _check_further(told.request.control.image, read, file, "control")
         task = _again(told, file, model, start)
     else:
         task = _alike(told, model, start)
-    images = {photo.sha256: photo.image for photo in (start, cover) if photo is not None}
+    images = {photo.sha256: photo.image for photo in (start, cover, read) if photo is not None}
     with steps_bar(plan_of(task.model, task.request).calls) as on_step:
         batch = list(stream(task.model, task.request, on_step, images, batches=[task.batch]))
     picture = batch[task.index - task.batch.first]
@@ -147,17 +151,18 @@ def _check_start(then: PictureRecord, file: Path, start: Photo | None) -> None:
         )
 
 
-def _check_mask(then: PictureRecord, file: Path, mask: Photo | None) -> None:
-    """As `_check_start`, for the mask."""
-    needed = then.request.start.mask
-    if mask is None and needed is not None:
-        raise UserError(f"{file} was painted under a mask, whose file has the SHA-256 {needed}; give it with --mask")
-    if mask is not None and needed is None:
-        raise UserError(f"{file} was painted without a mask; leave out --mask")
-    if mask is not None and mask.sha256 != needed:
+def _check_further(needed: str | None, given: Photo | None, file: Path, option: str) -> None:
+    """As `_check_start`, for the picture of another option: `needed` is what the request names."""
+    if given is None and needed is not None:
         raise UserError(
-            f"--mask is not the mask under which {file} was painted: its SHA-256 is {mask.sha256}, needed is {needed}; "
-            "give the very file, not one saved anew"
+            f"{file} was painted with a {option}, whose file has the SHA-256 {needed}; give it with --{option}"
+        )
+    if given is not None and needed is None:
+        raise UserError(f"{file} was painted without a {option}; leave out --{option}")
+    if given is not None and given.sha256 != needed:
+        raise UserError(
+            f"--{option} is not the {option} that {file} was painted with: its SHA-256 is {given.sha256}, needed is "
+            f"{needed}; give the very file, not one saved anew"
         )
 
 

@@ -58,8 +58,8 @@ def test_it_is_painted_again(
     photo, mask = files
     run(*painting(model_folder, photo, mask))
     assert "was painted over another picture" in refused("reproduce", "x.png", "--mask", mask)
-    assert "was painted under a mask" in refused("reproduce", "x.png", "--image", photo)
-    assert "--mask is not the mask" in refused("reproduce", "x.png", "--image", photo, "--mask", photo)
+    assert "was painted with a mask" in refused("reproduce", "x.png", "--image", photo)
+    assert "--mask is not the mask that" in refused("reproduce", "x.png", "--image", photo, "--mask", photo)
     outcome = run("reproduce", "x.png", "--image", photo, "--mask", mask, "--out", "again.png")
     assert outcome.code == 0, outcome.err
     assert "identical to x.png" in outcome.out

@@ -10,12 +10,13 @@ import math
 from collections.abc import Iterator
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictInt
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictInt, model_validator
 
 __all__ = [
     "MAX_SIDE",
     "Batch",
     "Canvas",
+    "Control",
     "GuidanceRequest",
     "ImageRequest",
     "Micro",
@@ -41,6 +42,7 @@ def _unicode(value: str) -> str:
 
 
 Text = Annotated[str, AfterValidator(_unicode)]
+SHA256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Precision = Literal["float32", "float16", "bfloat16", "float64"]
 """The type of all weights and latents, by torch's name."""
 
@@ -106,6 +108,18 @@ class GuidanceRequest(_Block):
     negative: Text = ""
 
 
+class Control(_Block):
+    """A picture that the network itself reads at every step, if it was trained to: for editing the picture to
+    edit, for depth-to-image the depth map, near parts bright.
+
+    `image`: the SHA-256 of its file; the picture itself is passed beside the request. `weight`: of the guidance by
+    it, in editing only, beside that by the words; 1 to 2 is usual, more stays closer to the picture.
+    """
+
+    image: SHA256 | None = None
+    weight: Annotated[float, AfterValidator(_finite)] = 1.5
+
+
 class Start(_Block):
     """From where a picture is painted: noise, or a guide picture under noise (SDEdit).
 
@@ -113,10 +127,20 @@ class Start(_Block):
     request. None for none, and then nothing else here is read.
     `strength` in [0, 1]: the share of the steps that are run. 1 ignores the guide, 0 returns it; 0.3 to 0.6
     keep its composition.
+    `mask`: likewise of a picture as large as the guide, white where it is painted anew; what is black stays. None
+    to paint all of it. `paste`: pixels outside the mask are the guide's in the end, byte for byte.
     """
 
-    image: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    image: SHA256 | None = None
     strength: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.8
+    mask: SHA256 | None = None
+    paste: bool = True
+
+    @model_validator(mode="after")
+    def _mask_of_something(self) -> Start:
+        if self.mask is not None and self.image is None:
+            raise ValueError("a mask is there, but no picture that it covers; name the picture as image")
+        return self
 
 
 Size = tuple[Annotated[StrictInt, Field(ge=1, le=MAX_SIDE)], Annotated[StrictInt, Field(ge=1, le=MAX_SIDE)]]
@@ -154,4 +178,5 @@ class ImageRequest(_Block):
     sampling: Sampling = Sampling()
     guidance: GuidanceRequest = GuidanceRequest()
     start: Start = Start()
+    control: Control = Control()
     micro: Micro = Micro()

@@ -47,6 +47,10 @@ def reproduce(
     ] = None,
     model: Annotated[str | None, typer.Option(help="Instead of the model that FILE names.")] = None,
     image: Annotated[Path | None, typer.Option(parser=filename, help="The picture that FILE was painted over.")] = None,
+    mask: Annotated[Path | None, typer.Option(parser=filename, help="The mask under which FILE was painted.")] = None,
+    control: Annotated[
+        Path | None, typer.Option(parser=filename, help="The picture that the model read: to edit, or a depth map.")
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing picture.")] = False,
 ) -> None:
     """Paint the picture in FILE again, from its own metadata.
@@ -58,11 +62,16 @@ def reproduce(
     from latentbrush.pipeline import plan_of, stream
 
     original, told = photo_in(file).image, _told(file)
-    start = None if image is None else photo_in(image)
+    start, cover, read = (None if given is None else photo_in(given) for given in (image, mask, control))
     path = output_path(out, f"{file.stem[:50]}-reproduced")
     check_writable([path], overwrite=overwrite)
-    task = _again(told, file, model, start) if isinstance(told, PictureRecord) else _alike(told, model, start)
-    images = {} if start is None else {start.sha256: start.image}
+    if isinstance(told, PictureRecord):
+        _check_further(told.request.start.mask, cover, file, "mask")
+        _check_further(told.request.control.image, read, file, "control")
+        task = _again(told, file, model, start)
+    else:
+        task = _alike(told, model, start)
+    images = {photo.sha256: photo.image for photo in (start, cover, read) if photo is not None}
     with steps_bar(plan_of(task.model, task.request).calls) as on_step:
         batch = list(stream(task.model, task.request, on_step, images, batches=[task.batch]))
     picture = batch[task.index - task.batch.first]
@@ -131,7 +140,7 @@ def _alike(told: Parameters, name: str | None, start: Photo | None) -> Task:
 def _check_start(then: PictureRecord, file: Path, start: Photo | None) -> None:
     """UserError unless the picture to start from is there where one is needed, and is that one."""
     needed = then.request.start
-    if start is None and needed.image is not None and needed.strength < 1:
+    if start is None and needed.image is not None and (needed.strength < 1 or needed.mask is not None):
         raise UserError(
             f"{file} was painted over another picture, whose file has the SHA-256 {needed.image}; give it with --image"
         )
@@ -141,6 +150,21 @@ def _check_start(then: PictureRecord, file: Path, start: Photo | None) -> None:
         raise UserError(
             f"--image is not the picture that {file} was painted over: its SHA-256 is {start.sha256}, needed is "
             f"{needed.image}; give the very file, not one saved anew"
+        )
+
+
+def _check_further(needed: str | None, given: Photo | None, file: Path, option: str) -> None:
+    """As `_check_start`, for the picture of another option: `needed` is what the request names."""
+    if given is None and needed is not None:
+        raise UserError(
+            f"{file} was painted with a {option}, whose file has the SHA-256 {needed}; give it with --{option}"
+        )
+    if given is not None and needed is None:
+        raise UserError(f"{file} was painted without a {option}; leave out --{option}")
+    if given is not None and given.sha256 != needed:
+        raise UserError(
+            f"--{option} is not the {option} that {file} was painted with: its SHA-256 is {given.sha256}, needed is "
+            f"{needed}; give the very file, not one saved anew"
         )
 
 

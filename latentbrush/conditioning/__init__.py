@@ -1,5 +1,6 @@
 """What a user says -> Condition: the tokeniser and the text tower behind it."""
 
+from latentbrush.conditioning.inpainting import Masked, hidden, keep_known, latent_mask
 from latentbrush.conditioning.spelling import SpelledToken, Spelling, spell
 from latentbrush.conditioning.task import Task, find_task
 from latentbrush.conditioning.text import TextConditioner
@@ -8,6 +9,7 @@ from latentbrush.conditioning.tokenizer_files import SpecialTokens
 from latentbrush.conditioning.xl import MicroNumbers, XLTextConditioner, count_micro
 
 __all__ = [
+    "Masked",
     "MicroNumbers",
     "Piece",
     "SpecialTokens",
@@ -19,6 +21,9 @@ __all__ = [
     "XLTextConditioner",
     "count_micro",
     "find_task",
+    "hidden",
+    "keep_known",
+    "latent_mask",
     "spell",
     "train_tokenizer",
 ]

@@ -29,8 +29,8 @@ def count_micro(added_width: int | None, micro_width: int, pooled_width: int | N
         return 0
     if added_width is None or pooled_width is None:
         raise UserError(
-            f"the UNet adds {added_width or 'nothing'} to its time, the text conditioner pools {pooled_width or 'nothing'}"
-            "; Stable Diffusion XL has both, earlier ones neither; take both from one model"
+            f"the UNet adds a width of {added_width or 0} to its time, the text towers pool {pooled_width or 0}; "
+            "Stable Diffusion XL has both, earlier ones neither; take both from one model"
         )
     for count in (AESTHETIC, TARGET):
         if pooled_width + count * micro_width == added_width:

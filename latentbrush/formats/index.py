@@ -30,9 +30,12 @@ CLASSES: Mapping[str, tuple[str, tuple[str, ...]]] = {
 TOWERS, TOKENIZERS = ("text_encoder", "text_encoder_2"), ("tokenizer", "tokenizer_2")
 # Not run here: the safety checker, and what serves it, image prompts or the estimation of depth.
 UNUSED_PARTS = ("safety_checker", "feature_extractor", "image_encoder", "depth_estimator", "watermarker")
+DEPTH = "StableDiffusionDepth2ImgPipeline"
 PIPELINES: Mapping[Task, str] = {
     "text-to-image": "StableDiffusionPipeline",
     "inpainting": "StableDiffusionInpaintPipeline",
+    "editing": "StableDiffusionInstructPix2PixPipeline",
+    "depth-to-image": DEPTH,
 }
 XL_PIPELINES: Mapping[Task, str] = {
     "text-to-image": "StableDiffusionXLPipeline",
@@ -135,11 +138,14 @@ def write_index(index: Index) -> dict[str, Any]:
     """The file; parts that diffusers knows and this model lacks are stated as null."""
     optional = [*TOWERS, *TOKENIZERS] if index.is_xl else ["safety_checker"]
     absent = [*optional, "feature_extractor", "image_encoder"]
+    checked = {"requires_safety_checker": False}
+    if index.pipeline == DEPTH:
+        absent, checked = ["depth_estimator", "feature_extractor"], {}
     return {
         "_class_name": index.pipeline,
         "_diffusers_version": DIFFUSERS_VERSION,
         **{part: [None, None] for part in sorted(absent)},
-        **(_xl_settings(index) if index.is_xl else {"requires_safety_checker": False}),
+        **(_xl_settings(index) if index.is_xl else checked),
         "scheduler": ["diffusers", index.scheduler],
         **{part: [CLASSES[part][0], CLASSES[part][1][0]] for part in index.parts},
     }

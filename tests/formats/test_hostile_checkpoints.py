@@ -219,8 +219,9 @@ def test_other_archives(tmp_path: Path) -> None:
         file.writestr("readme.txt", "hello")
     refusal(tmp_path / "x.ckpt", "no data.pkl")
     refusal(archive(tmp_path / "y.ckpt", dumped({}), code_x=b"pass"), "TorchScript")
-    with pytest.warns(UserWarning, match="Duplicate"), zipfile.ZipFile(tmp_path / "two.pt", "w") as file:
-        for _ in range(2):
+    with zipfile.ZipFile(tmp_path / "two.pt", "w") as file:
+        file.writestr("archive/data.pkl", dumped({}))
+        with pytest.warns(UserWarning, match="Duplicate"):
             file.writestr("archive/data.pkl", dumped({}))
     refusal(tmp_path / "two.pt", "two of its members have one name")
 
@@ -307,6 +308,19 @@ def mutated(raw: bytes, count: int) -> Iterator[bytes]:
         yield bytes(data) if draw.random() < 0.9 else bytes(data[: draw.randrange(len(data) + 1)])
 
 
+def refused(path: Path) -> bool:
+    """Whether a file is refused, in one line that names it; any other error goes on."""
+    try:
+        read_all(open_tensors(path))
+    except UserError as error:
+        line = str(error)
+    else:
+        return False
+    assert str(path) in line
+    assert line.isprintable()
+    return True
+
+
 def as_safetensors(path: Path) -> None:
     save_file(STATE, path, metadata={"format": "pt"})
 
@@ -328,12 +342,7 @@ def test_damage_of_every_kind(write: Callable[[Path], None], tmp_path: Path) -> 
     raw = path.read_bytes()
     for data in mutated(raw, 800):
         path.write_bytes(data)
-        try:
-            read_all(open_tensors(path))
-            good += 1
-        except UserError as error:
-            assert str(path) in str(error)
-            assert str(error).isprintable()
+        good += not refused(path)
     assert good < 600
 
 
@@ -347,9 +356,5 @@ def test_damage_within_the_pickle(tmp_path: Path) -> None:
     pickled, opened = members.pop("data.pkl"), 0
     storages = {name.replace("/", "_"): content for name, content in members.items() if name.startswith("data/")}
     for data in mutated(pickled, 800):
-        try:
-            read_all(open_tensors(archive(tmp_path / "y.pt", data, **storages)))
-            opened += 1
-        except UserError as error:
-            assert "y.pt" in str(error)
+        opened += not refused(archive(tmp_path / "y.pt", data, **storages))
     assert opened < 700

@@ -18,8 +18,8 @@ from latentbrush import files
 from latentbrush.conditioning import Tokenizer
 from latentbrush.errors import LONGEST, UserError
 from latentbrush.formats import folder as folder_format
-from latentbrush.formats import network as network_format
 from latentbrush.formats import load_autoencoder, load_clip, load_model
+from latentbrush.formats import network as network_format
 from latentbrush.model import LatentDiffusion
 
 pytestmark = pytest.mark.capability("hostile-models")

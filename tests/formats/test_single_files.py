@@ -118,7 +118,8 @@ def averages(whole: Path) -> dict[str, Tensor | None]:
 
 
 def test_moving_averages_are_the_model_unless_raw_weights_are_asked_for(whole: Path, spoilt: Spoil) -> None:
-    path = spoilt({**averages(whole), "model_ema.decay": torch.tensor(0.9999), "model_ema.num_updates": torch.tensor(3)})
+    counters = {"model_ema.decay": torch.tensor(0.9999), "model_ema.num_updates": torch.tensor(3)}
+    path = spoilt({**averages(whole), **counters})
     raw = load_file(whole)[FIRST]
     assert torch.equal(load_model(path).unet.conv_in.weight, raw + 1)
     assert torch.equal(load_model(path, weights="ema").unet.conv_in.weight, raw + 1)

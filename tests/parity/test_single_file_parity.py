@@ -47,8 +47,10 @@ def converted_by_diffusers(folder: Path, file: Path) -> dict[str, dict[str, torc
     state = load_file(file)
     model = load_model(folder)
     config = {
-        **{"layers_per_block": model.unet.config.layers_per_block, "class_embed_type": None},
-        **{"block_out_channels": model.unet.config.channels, "addition_embed_type": None},
+        "layers_per_block": model.unet.config.layers_per_block,
+        "class_embed_type": None,
+        "block_out_channels": model.unet.config.channels,
+        "addition_embed_type": None,
     }
     if model.unet.config.added_width is not None:
         config["addition_embed_type"] = "text_time"
@@ -103,9 +105,7 @@ def test_the_second_family_keeps_what_lies_behind_its_tower(tmp_path: Path) -> N
     convert(tmp_path / "one.ckpt", tmp_path / "again", to="diffusers", config=folder)
     convert(tmp_path / "again", tmp_path / "again.safetensors", to="single-file")
     assert equal(load_file(tmp_path / "again.safetensors"), state | behind)
-    assert equal(
-        bare(load_file(tmp_path / "again/text_encoder/model.safetensors")), weights(folder)["text_encoder"]
-    )
+    assert equal(bare(load_file(tmp_path / "again/text_encoder/model.safetensors")), weights(folder)["text_encoder"])
     assert StableDiffusionPipeline.from_pretrained(tmp_path / "again", safety_checker=None).text_encoder is not None
     load_model(tmp_path / "again")
 
@@ -161,7 +161,9 @@ def test_the_published_shapes(family: Family) -> None:
         for part, layout in layouts_of(networks).items()
     }
     config = {
-        **{"layers_per_block": 2, "class_embed_type": None, "block_out_channels": family.unet.channels},
+        "layers_per_block": 2,
+        "class_embed_type": None,
+        "block_out_channels": family.unet.channels,
         "addition_embed_type": None if family.second is None else "text_time",
     }
     levels = [None] * 4

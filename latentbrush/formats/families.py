@@ -122,7 +122,7 @@ def family_of(file: TensorFile, prediction: Prediction | None) -> Family:
         known = ", ".join(f"{width} ({family.name})" for width, family in FAMILIES.items())
         raise UserError(
             f"{file.path}: its UNet reads a context of width {width}, known are {known}; "
-            "give the folder of its settings (--config, in Python config=)"
+            "convert it with the folder of its settings (convert --config, in Python config=)"
         )
     family = FAMILIES[width]
     if prediction is None:

@@ -227,7 +227,7 @@ class SingleFile:
             raise UserError(
                 f"{self._path} was trained with another noise schedule than its settings say: its alphas_cumprod ends "
                 f"at {end} after {len(table)} steps, not at {ours[-1]:.5f} after {len(ours)}; "
-                "give the folder of its settings (--config, in Python config=)"
+                "convert it with the folder of its settings (convert --config, in Python config=)"
             )
 
 

@@ -10,7 +10,7 @@ from typing import Any, get_args
 import torch
 from torch import nn
 
-from latentbrush.conditioning import TextConditioner
+from latentbrush.conditioning import Task, TextConditioner, XLTextConditioner, count_micro, find_task
 from latentbrush.devices import OneAtATime
 from latentbrush.diffusion import (
     SAMPLERS,
@@ -35,6 +35,7 @@ STABLE_DIFFUSION_PLAN: Mapping[str, Any] = {
     "steps_offset": 1,
     "set_alpha_to_one": False,
 }
+XL_GUIDANCE = 5.0
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,8 @@ class ModelDefaults:
 class LatentDiffusion:
     """An autoencoder, a UNet and a text conditioner, with the schedule that the UNet was trained on.
 
+    `task`: what the UNet was trained to do, as its channels tell; `micro_count`: how many numbers it takes beside
+    the words, 6 in Stable Diffusion XL, 5 in its refiner, else none.
     `schedule`: None for Stable Diffusion's. `prediction`: what the UNet's output means. `sampler`: the one
     used unless a request names another; `plan_options`: fields of `PlanConfig` that hold for every sampler,
     the others keep that sampler's own defaults. `threshold`: of x0 at every call, if any.
@@ -73,7 +76,7 @@ class LatentDiffusion:
         self,
         autoencoder: AutoencoderKL,
         unet: UNet,
-        text: TextConditioner,
+        text: TextConditioner | XLTextConditioner,
         *,
         schedule: Schedule | None = None,
         prediction: Prediction = "epsilon",
@@ -86,7 +89,8 @@ class LatentDiffusion:
         self.autoencoder, self.unet, self.text = autoencoder, unet, text
         self._waiting: OneAtATime | None = None
         self.origin = origin
-        self._check_widths()
+        self.task = self._find_task()
+        self.micro_count = count_micro(unet.config.added_width, unet.config.micro_width, text.pooled_width)
         if prediction not in get_args(Prediction):
             names = ", ".join(get_args(Prediction))
             raise UserError(f"prediction {prediction!r} is unknown; choose one of {names}")
@@ -105,28 +109,29 @@ class LatentDiffusion:
             )
 
     def _published_defaults(self) -> ModelDefaults:
-        """Those of StableDiffusionPipeline, as far as the schedule has so many steps."""
+        """Those of diffusers' pipeline for it, as far as the schedule has so many steps."""
         side = self.unet.config.sample_size * self.factor
         steps = min(ModelDefaults.steps, self.schedule.num_train_timesteps)
-        return ModelDefaults(steps=steps, width=side, height=side)
+        xl = self.is_xl and self.task == "text-to-image"
+        return ModelDefaults(
+            steps=steps, guidance=XL_GUIDANCE if xl else ModelDefaults.guidance, width=side, height=side
+        )
 
-    def _check_widths(self) -> None:
-        latent, unet = self.autoencoder.config.latent_channels, self.unet.config
-        if unet.in_channels != latent or unet.out_channels != latent:
-            raise UserError(
-                f"the UNet goes from {unet.in_channels} to {unet.out_channels} channels, the autoencoder's "
-                f"latents have {latent}; take both from one text-to-image model"
-            )
-        if unet.classes is not None:
-            raise UserError(
-                f"the UNet wants a label of its {unet.classes} classes beside the text, and a request has none; "
-                "take the UNet of a text-to-image model"
-            )
-        if unet.context_width != self.text.width:
+    def _find_task(self) -> Task:
+        """The task, where all widths agree."""
+        latent, unet, text = self.autoencoder.config.latent_channels, self.unet.config, self.text
+        task = find_task(unet.in_channels, unet.out_channels, latent, unet.classes)
+        if unet.context_width != text.width:
             raise UserError(
                 f"the UNet reads a context of width {unet.context_width}, the text tower writes "
-                f"{self.text.width}; take both from one model"
+                f"{text.width}; take both from one model"
             )
+        return task
+
+    @property
+    def is_xl(self) -> bool:
+        """Is it of Stable Diffusion XL's kind: two text towers, and numbers beside the words?"""
+        return isinstance(self.text, XLTextConditioner)
 
     @property
     def factor(self) -> int:

@@ -16,12 +16,15 @@ __all__ = ["Origin"]
 class Origin:
     """The folder a model was read from; the files of its weights, and of its settings, in that folder.
 
-    `sampler`: the one that was chosen instead of the folder's scheduler when it was read, if any.
+    `sampler`: the one that was chosen instead of the folder's scheduler when it was read, if any. `note`: how a file
+    was read that does not say all about itself.
     Of `settings` only regular files count. UserError for one that is too large to be a setting.
     """
 
-    def __init__(self, folder: Path, weights: Iterable[Path], settings: Iterable[Path], sampler: str | None) -> None:
-        self.folder, self.sampler = folder, sampler
+    def __init__(
+        self, folder: Path, weights: Iterable[Path], settings: Iterable[Path], sampler: str | None, note: str = ""
+    ) -> None:
+        self.folder, self.sampler, self.note = folder, sampler, note
         self._weights = {path: _stamp(path) for path in weights}
         # What else bears such a name, a pipe or a folder, is read by nobody, and to hash it might never end.
         self._settings = {path: _stamp(path) for path in settings if path.is_file()}

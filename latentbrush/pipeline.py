@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-from latentbrush.data.pictures import as_rgb
+from latentbrush.conditioning import MicroNumbers
 from latentbrush.data.pixels import to_image
 from latentbrush.devices import HALVES, enough_memory, in_float32, not_finite, precision
 from latentbrush.diffusion import (
@@ -27,17 +26,18 @@ from latentbrush.diffusion import (
     make_plan,
     picture_seeds,
 )
-from latentbrush.errors import NotFiniteError, UserError
-from latentbrush.formats import PictureRecord, cover, record_of
+from latentbrush.diffusion.image_guidance import ImageGuidance
+from latentbrush.errors import UserError
+from latentbrush.formats import PictureRecord, record_of
+from latentbrush.latents import decoded
 from latentbrush.model import LatentDiffusion
-from latentbrush.nn import Condition, Posterior
-from latentbrush.request import Batch, Canvas, ImageRequest
+from latentbrush.nn import Condition
+from latentbrush.request import Batch, Canvas, ImageRequest, Micro
+from latentbrush.starts import Given, Images, begin, encode_pictures, pictures_of, to_pixels
 
 __all__ = [
     "GeneratedImage",
     "Images",
-    "decoded",
-    "encoded",
     "generate",
     "paint",
     "plan_of",
@@ -46,9 +46,6 @@ __all__ = [
     "to_image",
     "to_pixels",
 ]
-
-Images = Mapping[str, Image.Image]
-"""The pictures that a request refers to by SHA-256: of any size and mode. `formats.load_photo` makes the pairs."""
 
 
 @dataclass(frozen=True)
@@ -97,17 +94,19 @@ def stream(
     request = resolve(model, request)
     assert request.sampling.seed is not None
     seeds = picture_seeds(request.sampling.seed, request.sampling.count)
-    picture, steps = _guide(request, images or {}), len(plan_of(model, request).steps)
+    pictures, steps = pictures_of(request, images or {}), len(plan_of(model, request).steps)
     with _enough_memory(request, 1):
-        guide = None if picture is None or not steps else encoded(model, to_pixels(picture)[None])
+        given = encode_pictures(model, request, pictures) if steps else Given()
     for batch in request.sampling.batches() if batches is None else batches:
         together = seeds[batch.first : batch.first + batch.size]
-        if picture is not None and not steps:
-            painted = [picture.copy() for _ in together]
+        if pictures.image is not None and not steps:
+            painted = [pictures.image.copy() for _ in together]
         else:
             with _enough_memory(request, len(together)):
-                pixels = paint(model, [request.prompt] * len(together), together, request, on_step or keep, guide)
+                pixels = paint(model, [request.prompt] * len(together), together, request, on_step or keep, given)
             painted = [to_image(one) for one in pixels]
+        if request.start.paste:
+            painted = [pictures.pasted(one) for one in painted]
         for i, (seed, image) in enumerate(zip(together, painted, strict=True), batch.first):
             yield GeneratedImage(image, seed, i, request, steps, batch)
 
@@ -124,20 +123,20 @@ def paint(
     seeds: Sequence[int],
     request: ImageRequest,
     on_step: OnStep = keep,
-    guide: Posterior | None = None,
+    given: Given | None = None,
 ) -> Tensor:
     """One batch, picture i of prompts[i] and seeds[i], the rest as the resolved `request` says.
 
-    `guide`: of one encoded picture (1, c, h, w), from which all start. Returns (B, 3, H, W), about [-1, 1].
+    `given`: the request's pictures, if it has any. Returns (B, 3, H, W), about [-1, 1].
     Half precision overflows where float32 does not: pictures that are not finite are done once more in float32,
     their decoding alone if it was that. UserError for what is not finite then, either.
     """
     half, draws = model.dtype in HALVES, model.dtype
-    x = _sampled(model, prompts, seeds, request, on_step, guide, draws)
+    x = _sampled(model, prompts, seeds, request, on_step, given or Given(), draws)
     if half and (spoilt := not_finite(x)):
         # All of them: whoever watches or changes steps counts on the batch. What was finite stays as it was.
         with in_float32(model.text, model.unet):
-            again = _sampled(model, prompts, seeds, request, on_step, guide, draws)
+            again = _sampled(model, prompts, seeds, request, on_step, given or Given(), draws)
         x = x.float()
         x[spoilt] = again[spoilt]
     weight = request.guidance.weight
@@ -150,83 +149,61 @@ def paint(
     )
 
 
-@torch.inference_mode()
-def decoded(model: LatentDiffusion, latents: Tensor, refusal: Callable[[int], str]) -> Tensor:
-    """The pictures of latents (B, c, h, w): (B, 3, H, W), about [-1, 1], all finite, so that they may be saved.
-
-    Those that overflow in half precision are decoded once more in float32. NotFiniteError, with the words that
-    `refusal` has for it, for a picture that is not finite then, either.
-    """
-    latents = latents.to(model.device)
-    pixels = model.autoencoder.decode(latents.to(model.dtype))
-    if model.dtype in HALVES and (spoilt := not_finite(pixels)):
-        pixels = pixels.float()
-        with in_float32(model.autoencoder):
-            pixels[spoilt] = model.autoencoder.decode(latents[spoilt].float())
-    if spoilt := not_finite(pixels):
-        raise NotFiniteError(refusal(spoilt[0]))
-    return pixels
-
-
-@torch.inference_mode()
-def encoded(model: LatentDiffusion, pixels: Tensor) -> Posterior:
-    """The latents of pictures (B, 3, H, W) in [-1, 1]; all in float32 where one overflows in half precision.
-
-    NotFiniteError for what is not finite then, either.
-    """
-
-    def spoilt(posterior: Posterior) -> bool:
-        return bool(not_finite(torch.cat([posterior.mean, posterior.logvar])))
-
-    pixels = pixels.to(model.device)
-    posterior = model.autoencoder.encode(pixels.to(model.dtype))
-    if model.dtype in HALVES and spoilt(posterior):
-        with in_float32(model.autoencoder):
-            posterior = model.autoencoder.encode(pixels.float())
-    if spoilt(posterior):
-        raise NotFiniteError(
-            "the autoencoder makes of a picture what is not finite; its weights are damaged: get them anew"
-        )
-    return posterior
-
-
 def _sampled(
     model: LatentDiffusion,
     prompts: Sequence[str],
     seeds: Sequence[int],
     request: ImageRequest,
     on_step: OnStep,
-    guide: Posterior | None,
+    given: Given,
     draws: torch.dtype,
 ) -> Tensor:
     """The latents (B, c, h, w) of `paint`, in the model's type; `draws`: the type of the random numbers."""
     canvas, sampling, guidance = request.canvas, request.sampling, request.guidance
     if not (canvas.width and canvas.height and sampling.sampler) or guidance.weight is None:
         raise ValueError("paint needs a resolved request; call resolve(model, request) first")
-    condition = _encode(model, prompts)
-    methods: list[Guidance] = []
-    if guidance.weight != 1:
-        methods = [ClassifierFree(_encode(model, [guidance.negative] * len(seeds)), guidance.weight)]
-        if guidance.rescale:
-            methods.append(Rescaled(guidance.rescale))
     plan = plan_of(model, request)
     drawn = PictureNoise(seeds, model.latent_shape(canvas.width, canvas.height), draws, model.device)
 
     def noise() -> Tensor:
         return drawn().to(model.dtype)
 
-    # The guide's noise is drawn first, as diffusers' pipeline does.
-    latents = None if guide is None else guide.at(noise().to(guide.mean.dtype)).to(model.dtype)
-    x = plan.start(noise(), latents)
+    begun = begin(given, plan, noise, on_step)
+
+    def told(read: Callable[[Sequence[str]], Condition], words: Sequence[str], *, negative: bool = False) -> Condition:
+        micro = _micro(model, request, len(seeds), negative=negative)
+        return replace(_encode(read, words), micro=micro, channels=begun.channels)
+
+    condition = told(model.text, prompts)
+    methods: list[Guidance] = []
+    editing = model.task == "editing"
+    if guidance.weight != 1 or (editing and request.control.weight != 1):
+        negative = told(model.text.negative, [guidance.negative] * len(seeds), negative=True)
+        if editing and begun.channels is not None:
+            blind = replace(negative, channels=torch.zeros_like(begun.channels))
+            methods = [ImageGuidance(negative, blind, guidance.weight, request.control.weight)]
+        else:
+            methods = [ClassifierFree(negative, guidance.weight)]
+        if guidance.rescale:
+            methods.append(Rescaled(guidance.rescale))
     run = find_sampler(sampling.sampler).run
-    return run(model.denoiser(condition, methods), x, plan.steps, noise, on_step, **plan.options)
+    return run(model.denoiser(condition, methods), begun.x, plan.steps, noise, begun.on_step, **plan.options)
 
 
-def _encode(model: LatentDiffusion, prompts: Sequence[str]) -> Condition:
+def _encode(read: Callable[[Sequence[str]], Condition], prompts: Sequence[str]) -> Condition:
     """Each distinct prompt is encoded once, so that a picture's words do not depend on its company either."""
     distinct = list(dict.fromkeys(prompts))
-    context = model.text(distinct).context
-    return Condition(context=context[[distinct.index(prompt) for prompt in prompts]])
+    return read(distinct).rows([distinct.index(prompt) for prompt in prompts])
+
+
+def _micro(model: LatentDiffusion, request: ImageRequest, batch: int, *, negative: bool = False) -> Tensor | None:
+    """The numbers beside the words (batch, k), None for a model that takes none."""
+    micro = request.micro
+    if not model.micro_count or micro.original is None or micro.target is None:
+        return None
+    score = micro.negative_aesthetic if negative else micro.aesthetic
+    numbers = MicroNumbers(micro.original, micro.crop, micro.target, score)
+    return numbers.tensor(model.micro_count, batch).to(model.device)
 
 
 def plan_of(model: LatentDiffusion, request: ImageRequest) -> Plan:
@@ -237,24 +214,6 @@ def plan_of(model: LatentDiffusion, request: ImageRequest) -> Plan:
     strength = 1.0 if start.image is None else start.strength
     config = model.plan_config(sampling.sampler, sampling.sigmas)
     return make_plan(sampling.sampler, model.schedule, sampling.steps, config, strength)
-
-
-def _guide(request: ImageRequest, images: Images) -> Image.Image | None:
-    """The start's picture, covering the canvas; None where there is none, or strength 1 ignores it."""
-    name, canvas = request.start.image, request.canvas
-    if name is None or request.start.strength == 1:
-        return None
-    if name not in images:
-        raise UserError(
-            f"the start image {name} is not among the {len(images)} pictures passed beside the request; "
-            "pass it in `images`, under that name"
-        )
-    assert canvas.width is not None
-    assert canvas.height is not None
-    try:
-        return cover(as_rgb(images[name]), canvas.width, canvas.height)
-    except UserError as error:
-        raise UserError(f"the start image {name}: {error}") from None
 
 
 def resolve(model: LatentDiffusion, request: ImageRequest) -> ImageRequest:
@@ -280,6 +239,7 @@ def resolve(model: LatentDiffusion, request: ImageRequest) -> ImageRequest:
     # Asked now, so that nothing is refused when half the work is done.
     model.latent_shape(width, height)
     picture_seeds(seed, sampling.count)
+    _check_task(model, request)
     resolved = request.model_copy(
         update={
             "model": request.model.model_copy(update={"dtype": dtype}),
@@ -288,13 +248,36 @@ def resolve(model: LatentDiffusion, request: ImageRequest) -> ImageRequest:
                 update={"sampler": sampler, "sigmas": sigmas, "steps": steps, "seed": seed}
             ),
             "guidance": request.guidance.model_copy(update={"weight": defaults.guidance if weight is None else weight}),
+            "micro": _resolved_micro(model, request.micro, (width, height)),
         }
     )
     plan_of(model, resolved)
     return resolved
 
 
-def to_pixels(image: Image.Image) -> Tensor:
-    """An RGB picture -> (3, H, W) float32 in [-1, 1], by the rounding of diffusers' pipelines."""
-    values = torch.from_numpy(np.asarray(image).astype(np.float32) / 255.0)
-    return 2.0 * values.permute(2, 0, 1) - 1.0
+NEEDED = {"editing": "a picture to edit", "depth-to-image": "a depth map"}
+"""Task -> what the control's picture is."""
+
+
+def _check_task(model: LatentDiffusion, request: ImageRequest) -> None:
+    """UserError unless the request has the pictures that the model reads, and no others."""
+    needed = NEEDED.get(model.task)
+    if model.task == "inpainting" and request.start.mask is None:
+        raise UserError(
+            "the model was trained for inpainting: it needs a picture and a mask, in which white is painted anew; "
+            "give both (latentbrush inpaint)"
+        )
+    if model.task == "upscaling":
+        raise UserError("the model was trained for upscaling, which is not done here; choose another model")
+    if needed is not None and request.control.image is None:
+        raise UserError(f"the model was trained for {model.task}: it needs {needed}; name one as the request's control")
+    if needed is None and request.control.image is not None:
+        raise UserError(f"the model was trained for {model.task} and reads no control; leave it out, or take another")
+
+
+def _resolved_micro(model: LatentDiffusion, micro: Micro, size: tuple[int, int]) -> Micro:
+    if model.micro_count:
+        return micro.model_copy(update={"original": micro.original or size, "target": micro.target or size})
+    if micro != Micro():
+        raise UserError("the model is told no sizes or scores beside the words; leave the request's micro out")
+    return micro

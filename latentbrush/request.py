@@ -10,7 +10,7 @@ import math
 from collections.abc import Iterator
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictInt
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictInt, model_validator
 
 __all__ = [
     "MAX_SIDE",
@@ -18,8 +18,10 @@ __all__ = [
     "SIGMA_CHOICES",
     "Batch",
     "Canvas",
+    "Control",
     "GuidanceRequest",
     "ImageRequest",
+    "Micro",
     "ModelRequest",
     "Precision",
     "Sampling",
@@ -51,6 +53,7 @@ def _unicode(value: str) -> str:
 
 
 Text = Annotated[str, AfterValidator(_unicode)]
+SHA256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Precision = Literal["float32", "float16", "bfloat16", "float64"]
 """The type of all weights and latents, by torch's name."""
 
@@ -60,14 +63,17 @@ class _Block(BaseModel):
 
 
 class ModelRequest(_Block):
-    """Which model paints: the name of a shipped one, or its folder; and in which type it computes.
+    """Which model paints: the name of a shipped one, its folder or its file; and in which type it computes.
 
     `dtype` belongs to the picture, for each type has random draws of its own. None for what the model was
-    loaded as; another than that is refused.
+    loaded as; another than that is refused. `prediction`: what the network's output means, instead of what the
+    model says; `weights`: which of a single file's. None for what the model says.
     """
 
     name: Text = "emoji"
     dtype: Precision | None = None
+    prediction: Literal["epsilon", "v_prediction", "sample"] | None = None
+    weights: Literal["ema", "raw"] | None = None
 
 
 MAX_SIDE = 16384
@@ -119,6 +125,18 @@ class GuidanceRequest(_Block):
     rescale: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.0
 
 
+class Control(_Block):
+    """A picture that the network itself reads at every step, if it was trained to: for editing the picture to
+    edit, for depth-to-image the depth map, near parts bright.
+
+    `image`: the SHA-256 of its file; the picture itself is passed beside the request. `weight`: of the guidance by
+    it, in editing only, beside that by the words; 1 to 2 is usual, more stays closer to the picture.
+    """
+
+    image: SHA256 | None = None
+    weight: Annotated[float, AfterValidator(_finite)] = 1.5
+
+
 class Start(_Block):
     """From where a picture is painted: noise, or a guide picture under noise (SDEdit).
 
@@ -126,10 +144,41 @@ class Start(_Block):
     request. None for none, and then nothing else here is read.
     `strength` in [0, 1]: the share of the steps that are run. 1 ignores the guide, 0 returns it; 0.3 to 0.6
     keep its composition.
+    `mask`: likewise of a picture as large as the guide, white where it is painted anew; what is black stays. None
+    to paint all of it. `paste`: pixels outside the mask are the guide's in the end, byte for byte.
     """
 
-    image: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+    image: SHA256 | None = None
     strength: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = 0.8
+    mask: SHA256 | None = None
+    paste: bool = True
+
+    @model_validator(mode="after")
+    def _mask_of_something(self) -> Start:
+        if self.mask is not None and self.image is None:
+            raise ValueError("a mask is there, but no picture that it covers; name the picture as image")
+        return self
+
+
+Size = tuple[Annotated[StrictInt, Field(ge=1, le=MAX_SIDE)], Annotated[StrictInt, Field(ge=1, le=MAX_SIDE)]]
+Offset = Annotated[StrictInt, Field(ge=0, le=MAX_SIDE)]
+Score = Annotated[float, Field(ge=0, le=10, allow_inf_nan=False)]
+
+
+class Micro(_Block):
+    """What Stable Diffusion XL is told beside the words; models before it read nothing here.
+
+    Sizes are (width, height) in pixels, None for the canvas's: `original` of a training picture before it was
+    scaled (small ones make blurred pictures), `target` of what it was scaled to. `crop`: what was cut off at the
+    left and above; (0, 0) centres. `aesthetic`, `negative_aesthetic`: scores from 0 to 10 that the refiner is told
+    with the prompt and with the negative one.
+    """
+
+    original: Size | None = None
+    crop: tuple[Offset, Offset] = (0, 0)
+    target: Size | None = None
+    aesthetic: Score = 6.0
+    negative_aesthetic: Score = 2.5
 
 
 class ImageRequest(_Block):
@@ -146,3 +195,5 @@ class ImageRequest(_Block):
     sampling: Sampling = Sampling()
     guidance: GuidanceRequest = GuidanceRequest()
     start: Start = Start()
+    control: Control = Control()
+    micro: Micro = Micro()

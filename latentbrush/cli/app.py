@@ -10,12 +10,13 @@ import typer
 from pydantic import ValidationError
 from typer.exceptions import TyperException
 
+from latentbrush.cli.convert import convert
 from latentbrush.cli.data import data_app
 from latentbrush.cli.diffuse import diffuse
 from latentbrush.cli.evaluate import evaluate_app
 from latentbrush.cli.info import info
 from latentbrush.cli.interrupts import INTERRUPTED
-from latentbrush.cli.paint import img2img, txt2img
+from latentbrush.cli.paint import depth2img, edit, img2img, inpaint, txt2img
 from latentbrush.cli.reproduce import reproduce
 from latentbrush.cli.tokens import tokens
 from latentbrush.cli.train import train
@@ -32,9 +33,13 @@ app = typer.Typer(
 )
 app.command()(txt2img)
 app.command()(img2img)
+app.command()(inpaint)
+app.command()(edit)
+app.command()(depth2img)
 app.command()(diffuse)
 app.command()(tokens)
 app.command()(info)
+app.command()(convert)
 app.command()(reproduce)
 app.command()(train)
 app.add_typer(evaluate_app, name="evaluate")

@@ -19,7 +19,7 @@ __all__ = ["diffuse"]
 
 def diffuse(
     image: Annotated[Path, typer.Argument(parser=filename, help="A picture; cut to cover the model's own size.")],
-    model: Annotated[str, typer.Option(help="A shipped model's name, or a diffusers folder.")] = "emoji",
+    model: Annotated[str, typer.Option(help="A shipped model's name, a diffusers folder, or a single file.")] = "emoji",
     prompt: Annotated[str, typer.Option(help="What the network is told of the picture.")] = "",
     seed: Annotated[int, typer.Option(parser=whole, help="Of the noise.")] = 0,
     levels: Annotated[int, typer.Option(parser=whole, help="Columns, from the clearest level to pure noise.")] = 8,

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from latentbrush.cli.options import filename
 from latentbrush.cli.tables import print_table
 from latentbrush.request import ModelRequest
 
@@ -18,15 +20,24 @@ __all__ = ["info"]
 
 
 def info(
-    model: Annotated[str, typer.Argument(help="A shipped model's name, or a diffusers folder.")] = "emoji",
+    model: Annotated[
+        str, typer.Argument(help="A shipped model's name, a diffusers folder, or a single file.")
+    ] = "emoji",
     sampler: Annotated[str | None, typer.Option(help="Instead of the one that the folder names.")] = None,
+    prediction: Annotated[str | None, typer.Option(help="epsilon, v_prediction or sample, whatever it says.")] = None,
+    weights: Annotated[str | None, typer.Option(help="ema or raw, of a single file that has both.")] = None,
+    config: Annotated[
+        Path | None, typer.Option(parser=filename, help="A folder whose settings describe a single file.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The same as JSON; sizes in bytes.")] = False,
 ) -> None:
     """Tell what MODEL is: its parts and their sizes, schedule, sampler, defaults, tokens and latents."""
-    name = ModelRequest(name=model).name
+    chosen = ModelRequest.model_validate({"name": model, "prediction": prediction, "weights": weights})
     from latentbrush.formats import summarise
 
-    summary = summarise(name, sampler=sampler)
+    summary = summarise(
+        chosen.name, sampler=sampler, prediction=chosen.prediction, weights=chosen.weights, config=config
+    )
     if as_json:
         print(json.dumps(asdict(summary), indent=2, ensure_ascii=False))
     else:
@@ -54,7 +65,10 @@ def _facts(summary: ModelSummary) -> list[tuple[str, str]]:
     betas = f", beta {schedule['beta_start']:g} to {schedule['beta_end']:g}" if schedule["beta_start"] else ""
     eta = f", eta {sampler['eta']:g}" if sampler["eta"] else ""
     f = latents["factor"]
+    told = [("read as", summary.told)] if summary.told else []
     return [
+        *told,
+        ("family", summary.family),
         ("schedule", f"{schedule['kind']}, {schedule['train_steps']} steps{betas}"),
         ("last level", "pure noise (zero terminal SNR)" if schedule["zero_terminal_snr"] else "not quite pure noise"),
         ("prediction", summary.prediction),

@@ -1,4 +1,4 @@
-"""`latentbrush txt2img` and `img2img`: from a prompt, and a picture, to PNG files."""
+"""`latentbrush txt2img`, `img2img`, `inpaint`, `edit`, `depth2img`: from a prompt, and pictures, to PNG files."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from latentbrush.cli.progress import steps_bar
 from latentbrush.cli.shared import PaintOptions, with_paint_options
 from latentbrush.cli.views import Views
 from latentbrush.errors import short
-from latentbrush.request import ImageRequest, Start
+from latentbrush.request import Control, ImageRequest, Start
 
 if TYPE_CHECKING:  # the pipeline imports torch
     from latentbrush.pipeline import Images
 
-__all__ = ["img2img", "txt2img"]
+__all__ = ["depth2img", "edit", "img2img", "inpaint", "txt2img"]
 
 Prompt = Annotated[str, typer.Argument(help="What to paint.")]
 
@@ -46,6 +46,67 @@ def img2img(
     photo = photo_in(image)
     request = request.model_copy(update={"start": Start(image=photo.sha256, strength=strength)})
     paint_to_files(request, options, {photo.sha256: photo.image})
+
+
+@with_paint_options
+def inpaint(
+    prompt: Prompt,
+    image: Annotated[Path, typer.Option(parser=filename, help="The picture to paint in; cut to cover the size.")],
+    mask: Annotated[Path, typer.Option(parser=filename, help="As large; white is painted anew, black stays.")],
+    strength: Annotated[
+        float, typer.Option(parser=number, help="From 0, the picture itself, to 1, none of it under the mask.")
+    ] = 1.0,
+    no_paste: Annotated[
+        bool, typer.Option("--no-paste", help="As the model paints it outside the mask, too, not as it was.")
+    ] = False,
+    *,
+    options: PaintOptions,
+) -> None:
+    """Paint PROMPT where a mask is white. What is black stays as it is, byte for byte."""
+    request = options.request(prompt, Start(strength=strength, paste=not no_paste))
+    photo, cover = photo_in(image), photo_in(mask)
+    start = request.start.model_copy(update={"image": photo.sha256, "mask": cover.sha256})
+    pictures = {photo.sha256: photo.image, cover.sha256: cover.image}
+    paint_to_files(request.model_copy(update={"start": start}), options, pictures)
+
+
+@with_paint_options
+def edit(
+    prompt: Annotated[str, typer.Argument(help="What to change.")],
+    image: Annotated[Path, typer.Option(parser=filename, help="The picture to change; cut to cover the size.")],
+    image_guidance: Annotated[
+        float, typer.Option(parser=number, help="How close to stay to the picture; 1 to 2 is usual.")
+    ] = Control().weight,
+    *,
+    options: PaintOptions,
+) -> None:
+    """Change a picture as PROMPT tells, by a model trained for that (InstructPix2Pix)."""
+    request, photo = options.request(prompt), photo_in(image)
+    control = Control(image=photo.sha256, weight=image_guidance)
+    paint_to_files(request.model_copy(update={"control": control}), options, {photo.sha256: photo.image})
+
+
+@with_paint_options
+def depth2img(
+    prompt: Prompt,
+    depth: Annotated[Path, typer.Option(parser=filename, help="The depth map, near parts bright; cut to the size.")],
+    image: Annotated[Path | None, typer.Option(parser=filename, help="A picture to start from, too.")] = None,
+    strength: Annotated[
+        float, typer.Option(parser=number, help="From 0, that picture itself, to 1, none of it.")
+    ] = Start().strength,
+    *,
+    options: PaintOptions,
+) -> None:
+    """Paint PROMPT into the space that a depth map tells, by a model trained for that."""
+    request, read = options.request(prompt, Start(strength=strength)), photo_in(depth)
+    update, images = {"control": Control(image=read.sha256)}, {read.sha256: read.image}
+    if image is None:
+        return paint_to_files(request.model_copy(update=update), options, images)
+    photo = photo_in(image)
+    start = Start(image=photo.sha256, strength=strength)
+    return paint_to_files(
+        request.model_copy(update={**update, "start": start}), options, images | {photo.sha256: photo.image}
+    )
 
 
 def paint_to_files(request: ImageRequest, options: PaintOptions, images: Images | None = None) -> None:

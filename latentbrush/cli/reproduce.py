@@ -69,6 +69,10 @@ def reproduce(
     ] = None,
     model: Annotated[str | None, typer.Option(help="Instead of the model that FILE names.")] = None,
     image: Annotated[Path | None, typer.Option(parser=filename, help="The picture that FILE was painted over.")] = None,
+    mask: Annotated[Path | None, typer.Option(parser=filename, help="The mask under which FILE was painted.")] = None,
+    control: Annotated[
+        Path | None, typer.Option(parser=filename, help="The picture that the model read: to edit, or a depth map.")
+    ] = None,
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
     low_memory: LowMemoryOption = False,
@@ -87,9 +91,12 @@ def reproduce(
     from latentbrush.pipeline import plan_of, stream
 
     original, told = photo_in(file).image, _told(file)
-    start = None if image is None else photo_in(image)
+    start, cover, read = (None if given is None else photo_in(given) for given in (image, mask, control))
     path = output_path(out, f"{file.stem[:50]}-reproduced")
     check_writable([path], overwrite=overwrite)
+    if isinstance(told, PictureRecord):
+        _check_further(told.request.start.mask, cover, file, "mask")
+        _check_further(told.request.control.image, read, file, "control")
     wished = Wished(model, device, dtype, low_memory)
     task = _again(told, file, wished, start) if isinstance(told, PictureRecord) else _alike(told, wished, start)
     if not large:
@@ -97,7 +104,7 @@ def reproduce(
     plan, place = plan_of(task.model, task.request), task.index - task.batch.first
     views = Views(plan, [path], strip=strip, animate=animate)
     check_writable(views.paths, overwrite=overwrite)
-    images = {} if start is None else {start.sha256: start.image}
+    images = {photo.sha256: photo.image for photo in (start, cover, read) if photo is not None}
     with steps_bar(plan.calls) as on_step:
         picture = list(stream(task.model, task.request, views.watching(on_step), images, batches=[task.batch]))[place]
     record = picture.record(task.model)
@@ -138,6 +145,8 @@ def _again(then: PictureRecord, file: Path, wished: Wished, start: Photo | None)
         _found(request.model.name),
         # Pictures that do not name their weights do not say either by which scheduler the model was read.
         sampler=then.model.sampler if then.model.weights else request.sampling.sampler,
+        prediction=request.model.prediction,
+        weights=request.model.weights,
         dtype=_dtype(then, file, wished.dtype),
         device=as_then if wished.device == "auto" else wished.device,
         low_memory=wished.low_memory,
@@ -199,7 +208,7 @@ def _check_size(task: Task, file: Path) -> None:
 def _check_start(then: PictureRecord, file: Path, start: Photo | None) -> None:
     """UserError unless the picture to start from is there where one is needed, and is that one."""
     needed = then.request.start
-    if start is None and needed.image is not None and needed.strength < 1:
+    if start is None and needed.image is not None and (needed.strength < 1 or needed.mask is not None):
         raise UserError(
             f"{file} was painted over another picture, whose file has the SHA-256 {needed.image}; give it with --image"
         )
@@ -212,12 +221,28 @@ def _check_start(then: PictureRecord, file: Path, start: Photo | None) -> None:
         )
 
 
+def _check_further(needed: str | None, given: Photo | None, file: Path, option: str) -> None:
+    """As `_check_start`, for the picture of another option: `needed` is what the request names."""
+    if given is None and needed is not None:
+        raise UserError(
+            f"{file} was painted with a {option}, whose file has the SHA-256 {needed}; give it with --{option}"
+        )
+    if given is not None and needed is None:
+        raise UserError(f"{file} was painted without a {option}; leave out --{option}")
+    if given is not None and given.sha256 != needed:
+        raise UserError(
+            f"--{option} is not the {option} that {file} was painted with: its SHA-256 is {given.sha256}, needed is "
+            f"{needed}; give the very file, not one saved anew"
+        )
+
+
 def _found(name: str) -> str:
     """The model's name. UserError, with the option that mends it, where it is not there any more."""
-    from latentbrush.formats import resolve_model
+    from latentbrush.formats import resolve_model, single_file
 
     try:
-        resolve_model(name)
+        if single_file(name) is None:
+            resolve_model(name)
     except UserError as error:
         raise UserError(f"{error} with --model") from None
     return name

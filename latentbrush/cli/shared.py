@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable
 from dataclasses import MISSING, dataclass, fields
 from functools import wraps
@@ -50,7 +51,13 @@ class PaintOptions:
     """What a painting command takes beside its own arguments; each field is an option of its name."""
 
     negative: Annotated[str, typer.Option(help="What to move away from.")] = ""
-    model: Annotated[str, typer.Option(help="A shipped model's name, or a diffusers folder.")] = "emoji"
+    model: Annotated[
+        str, typer.Option(help="A shipped model's name, a diffusers folder, or a .safetensors or .ckpt.")
+    ] = "emoji"
+    prediction: Annotated[
+        str | None, typer.Option(help="epsilon, v_prediction or sample, whatever the model says.")
+    ] = None
+    weights: Annotated[str | None, typer.Option(help="ema or raw, of a single file that has both.")] = None
     steps: Annotated[int | None, typer.Option(parser=whole, help="Denoising steps.")] = None
     sampler: Annotated[str | None, typer.Option(help=f"One of {', '.join(SAMPLER_CHOICES)}.")] = None
     sigmas: Annotated[str | None, typer.Option(help=f"How noise falls: {', '.join(SIGMA_CHOICES)}.")] = None
@@ -76,7 +83,12 @@ class PaintOptions:
         return ImageRequest(
             prompt=prompt,
             model=ModelRequest.model_validate(
-                {"name": self.model, "dtype": None if self.dtype == "auto" else self.dtype}
+                {
+                    "name": self.model,
+                    "dtype": None if self.dtype == "auto" else self.dtype,
+                    "prediction": self.prediction,
+                    "weights": self.weights,
+                }
             ),
             canvas=self.canvas or Canvas(),
             sampling=Sampling(
@@ -95,13 +107,18 @@ class PaintOptions:
         """The request's model, where and as the options say."""
         from latentbrush.formats import load_model
 
-        return load_model(
+        model = load_model(
             request.model.name,
             sampler=request.sampling.sampler,
+            prediction=request.model.prediction,
+            weights=request.model.weights,
             device=self.device,
             dtype=self.dtype,
             low_memory=self.low_memory,
         )
+        if model.origin is not None and model.origin.note:
+            print(f"latentbrush: {request.model.name}: {model.origin.note}", file=sys.stderr)
+        return model
 
 
 def with_paint_options(command: Callable[..., None]) -> Callable[..., None]:

@@ -20,7 +20,7 @@ __all__ = ["tokens"]
 
 def tokens(
     prompt: Annotated[str, typer.Argument(help="What you mean to paint.")],
-    model: Annotated[str, typer.Option(help="A shipped model's name, or a diffusers folder.")] = "emoji",
+    model: Annotated[str, typer.Option(help="A shipped model's name, a diffusers folder, or a single file.")] = "emoji",
     as_json: Annotated[bool, typer.Option("--json", help="The same as JSON, with all ids.")] = False,
 ) -> None:
     """Show into which tokens a model cuts PROMPT, and what does not fit."""

@@ -9,10 +9,10 @@ from torch import nn
 
 from latentbrush.conditioning.tokenizer import Tokenizer
 from latentbrush.errors import UserError
-from latentbrush.nn.clip import CLIPTextModel
+from latentbrush.nn.clip import CLIPTextConfig, CLIPTextModel
 from latentbrush.nn.condition import Condition
 
-__all__ = ["TextConditioner"]
+__all__ = ["TextConditioner", "check_tokenizer"]
 
 
 class TextConditioner(nn.Module):
@@ -23,23 +23,19 @@ class TextConditioner(nn.Module):
 
     def __init__(self, tokenizer: Tokenizer, encoder: CLIPTextModel) -> None:
         super().__init__()
-        config = encoder.config
-        if tokenizer.vocab_size > config.vocab_size:
-            raise UserError(
-                f"the tokeniser knows {tokenizer.vocab_size} tokens, the text tower {config.vocab_size}; "
-                "take both from one model"
-            )
-        if tokenizer.max_length > config.max_positions:
-            raise UserError(
-                f"the tokeniser's model_max_length {tokenizer.max_length} exceeds the text tower's "
-                f"{config.max_positions} positions; take both from one model"
-            )
+        check_tokenizer(tokenizer, encoder.config)
         self.tokenizer = tokenizer
         self.encoder = encoder
 
     @property
     def width(self) -> int:
+        """Of the context."""
         return self.encoder.config.width
+
+    @property
+    def pooled_width(self) -> int | None:
+        """Of the vector for the whole text, which this has not."""
+        return None
 
     @property
     def device(self) -> torch.device:
@@ -53,6 +49,25 @@ class TextConditioner(nn.Module):
         tokens = self.tokenizer.encode(prompts).to(self.device)
         return Condition(context=self.encoder(tokens))
 
+    def negative(self, prompts: Sequence[str]) -> Condition:
+        """As `forward`, for what to move away from; '' is nothing in particular."""
+        out: Condition = self(prompts)
+        return out
+
     def cut(self, prompt: str) -> str:
         """The end of a prompt that the tower will not see, '' if it sees it all."""
         return self.tokenizer.cut(prompt)
+
+
+def check_tokenizer(tokenizer: Tokenizer, config: CLIPTextConfig) -> None:
+    """UserError unless a tower has an embedding for every token and a position for every place."""
+    if tokenizer.vocab_size > config.vocab_size:
+        raise UserError(
+            f"the tokeniser knows {tokenizer.vocab_size} tokens, the text tower {config.vocab_size}; "
+            "take both from one model"
+        )
+    if tokenizer.max_length > config.max_positions:
+        raise UserError(
+            f"the tokeniser's model_max_length {tokenizer.max_length} exceeds the text tower's "
+            f"{config.max_positions} positions; take both from one model"
+        )

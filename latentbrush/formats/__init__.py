@@ -1,16 +1,11 @@
-"""Files <-> models: diffusers folders, which are the native format. Loading executes no code from a file."""
+"""Files <-> models: diffusers folders, the native format, and single files. Loading executes no code from a file."""
 
 from latentbrush.formats.clip import SIGNED, CLIPParts, PixelScale, load_clip, save_clip
 from latentbrush.formats.comfyui import COMFYUI_KEY, parse_comfyui
-from latentbrush.formats.folder import (
-    load_autoencoder,
-    load_model,
-    load_tokenizer,
-    outline_model,
-    save_autoencoder,
-    save_model,
-)
+from latentbrush.formats.convert import Conversion, convert
+from latentbrush.formats.folder import load_autoencoder, save_autoencoder, save_model
 from latentbrush.formats.foreign import foreign_request, foreign_sampler
+from latentbrush.formats.opening import load_model, load_tokenizer, outline_model, single_file
 from latentbrush.formats.parameters import PARAMETERS_KEY, Parameters, parse_parameters, write_parameters
 from latentbrush.formats.photos import Photo, cover, load_photo
 from latentbrush.formats.pictures import (
@@ -35,6 +30,7 @@ __all__ = [
     "PARAMETERS_KEY",
     "SIGNED",
     "CLIPParts",
+    "Conversion",
     "ModelSummary",
     "Parameters",
     "PartSummary",
@@ -43,6 +39,7 @@ __all__ = [
     "PixelScale",
     "TooLargeError",
     "check_writable",
+    "convert",
     "cover",
     "differences",
     "foreign_request",
@@ -70,6 +67,7 @@ __all__ = [
     "save_picture",
     "shipped_clips",
     "shipped_models",
+    "single_file",
     "summarise",
     "texts_of",
     "write_parameters",

@@ -1,4 +1,4 @@
-"""config.json of transformers' CLIPModel and CLIPVisionModel <-> our typed configs, in both directions."""
+"""config.json of transformers' CLIPModel, CLIPVisionModel and CLIPTextModelWithProjection <-> our typed configs."""
 
 from __future__ import annotations
 
@@ -7,10 +7,17 @@ from typing import Any, cast
 from latentbrush.errors import UserError
 from latentbrush.formats.configs import read_text_config, write_text_config
 from latentbrush.formats.fields import Fields
-from latentbrush.nn import CLIPConfig, CLIPVisionConfig
+from latentbrush.nn import CLIPConfig, CLIPVisionConfig, ProjectedTextConfig
 from latentbrush.nn.transformer import Activation
 
-__all__ = ["read_clip_config", "read_vision_config", "write_clip_config", "write_vision_config"]
+__all__ = [
+    "read_clip_config",
+    "read_projected_text_config",
+    "read_vision_config",
+    "write_clip_config",
+    "write_projected_text_config",
+    "write_vision_config",
+]
 
 LEGACY_EOS = 2
 # transformers 4 writes into every config what text generation would want to know, and names of classes.
@@ -80,13 +87,13 @@ def read_clip_config(fields: Fields) -> CLIPConfig:
     fields.harmless(*DESCRIPTION, *GENERATION)
     fields.harmless("initializer_factor", "logit_scale_init_value")  # what the weights were before training
     text, vision = _tower(fields, "text_config"), _tower(fields, "vision_config")
-    eos = text.whole("eos_token_id", 49407)
+    eos = _eos(text)
     text.harmless(*GENERATION)
     values: dict[str, Any] = {
         "text": read_text_config(text),
         "vision": read_vision_config(vision),
         "projection": fields.whole("projection_dim", 512),
-        "eos_id": None if eos == LEGACY_EOS else eos,
+        "eos_id": eos,
     }
     fields.done()
     try:
@@ -112,8 +119,7 @@ def _tower(fields: Fields, key: str) -> Fields:
 
 def write_clip_config(config: CLIPConfig, *, bos_id: int, pad_id: int) -> dict[str, Any]:
     """`bos_id`, `pad_id`: what the tokeniser begins and fills with; they change nothing of what is computed."""
-    eos_id = LEGACY_EOS if config.eos_id is None else config.eos_id
-    text = write_text_config(config.text, bos_id=bos_id, eos_id=eos_id, pad_id=pad_id)
+    text = write_text_config(config.text, bos_id=bos_id, eos_id=_stated_eos(config.eos_id), pad_id=pad_id)
     return {
         "architectures": ["CLIPModel"],
         "model_type": "clip",
@@ -123,3 +129,28 @@ def write_clip_config(config: CLIPConfig, *, bos_id: int, pad_id: int) -> dict[s
         | {"projection_dim": config.projection},
         "vision_config": write_vision_config(config.vision, config.projection),
     }
+
+
+def read_projected_text_config(fields: Fields) -> ProjectedTextConfig:
+    """CLIPTextModelWithProjection's config -> ours. UserError names what is unknown, wrong or not supported."""
+    eos, projection = _eos(fields), fields.whole("projection_dim", 512)
+    text = read_text_config(fields)
+    try:
+        return ProjectedTextConfig(text, projection, eos)
+    except ValueError as error:
+        raise UserError(f"{fields.path}: {error}; correct it in that file") from None
+
+
+def write_projected_text_config(config: ProjectedTextConfig, *, bos_id: int, pad_id: int) -> dict[str, Any]:
+    """`bos_id`, `pad_id`: as in `write_clip_config`."""
+    text = write_text_config(config.text, bos_id=bos_id, eos_id=_stated_eos(config.eos_id), pad_id=pad_id)
+    return text | {"architectures": ["CLIPTextModelWithProjection"], "projection_dim": config.projection}
+
+
+def _eos(fields: Fields) -> int | None:
+    eos = fields.whole("eos_token_id", 49407)
+    return None if eos == LEGACY_EOS else eos
+
+
+def _stated_eos(eos_id: int | None) -> int:
+    return LEGACY_EOS if eos_id is None else eos_id

@@ -33,10 +33,10 @@ MOST_BLOCKS = 1000
 """Transformer blocks on the way down; Stable Diffusion XL has 24."""
 UNET_WITHOUT = (
     *("reverse_transformer_layers_per_block", "encoder_hid_dim", "encoder_hid_dim_type"),
-    *("num_attention_heads", "class_embed_type", "addition_embed_type", "addition_time_embed_dim"),
+    *("num_attention_heads", "class_embed_type", "cross_attention_norm"),
     *("time_embedding_act_fn", "timestep_post_act", "time_cond_proj_dim"),
-    *("projection_class_embeddings_input_dim", "cross_attention_norm"),
 )
+ADDED, ADDED_WIDTH, MICRO_WIDTH = "text_time", "projection_class_embeddings_input_dim", "addition_time_embed_dim"
 UNET_ONLY: Mapping[str, tuple[Any, ...]] = {
     "center_input_sample": (False,),
     "mid_block_type": (MIDDLE,),
@@ -92,12 +92,23 @@ def read_unet_config(fields: Fields) -> UNetConfig:
         "freq_shift": fields.number("freq_shift", 0),
         "dropout": fields.number("dropout", 0.0),
         "classes": fields.whole("num_class_embeds") if fields.has("num_class_embeds") else None,
+        **_added(fields),
     }
     fields.done()
     try:
         return UNetConfig(**values)
     except ValueError as error:
         raise UserError(f"{fields.path}: {error}; correct it in that file") from None
+
+
+def _added(fields: Fields) -> dict[str, int]:
+    """What Stable Diffusion XL adds to the time: pooled text and numbers."""
+    fields.only("addition_embed_type", None, ADDED)
+    if fields.raw("addition_embed_type") is None:
+        fields.only(ADDED_WIDTH, None)
+        fields.only(MICRO_WIDTH, None)
+        return {}
+    return {"added_width": fields.whole(ADDED_WIDTH), "micro_width": fields.whole(MICRO_WIDTH)}
 
 
 def _attention(fields: Fields, levels: int) -> tuple[bool, ...]:
@@ -150,7 +161,14 @@ def write_unet_config(config: UNetConfig) -> dict[str, Any]:
         "upcast_attention": False,
         "resnet_time_scale_shift": "default",
         "num_class_embeds": config.classes,
+        **_written_added(config),
     }
+
+
+def _written_added(config: UNetConfig) -> dict[str, Any]:
+    if config.added_width is None:
+        return {}
+    return {"addition_embed_type": ADDED, ADDED_WIDTH: config.added_width, MICRO_WIDTH: config.micro_width}
 
 
 def _one_or_all(entries: tuple[int, ...]) -> int | list[int]:

@@ -5,60 +5,48 @@ model_index.json   unet/   vae/   text_encoder/   tokenizer/   scheduler/   late
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from torch import nn
 
-from latentbrush.conditioning import TextConditioner, Tokenizer
+from latentbrush.conditioning import Tokenizer, XLTextConditioner
 from latentbrush.devices import choose_device, choose_dtype, enough_memory
 from latentbrush.errors import UserError
-from latentbrush.files import read_json, write_json
+from latentbrush.files import write_json
 from latentbrush.formats import configs
-from latentbrush.formats.empty import without_memory
-from latentbrush.formats.fields import Fields
-from latentbrush.formats.keys import AUTOENCODER, CLIP_TEXT, UNET, Names
+from latentbrush.formats.index import INDEX, TOKENIZERS, TOWERS, Index, pipeline_name, read_index, write_index
 from latentbrush.formats.links import refuse_links_out
+from latentbrush.formats.network import KINDS, Fill, fields_of, filled_from, read_network, write_network
 from latentbrush.formats.replace import replaced_folder
 from latentbrush.formats.scheduler import Scheduler, read_scheduler, write_scheduler
 from latentbrush.formats.shipped import resolve_model
-from latentbrush.formats.weights import (
-    Entry,
-    check_weights,
-    find_weights,
-    load_weights,
-    save_weights,
-    stored_dtype,
-)
+from latentbrush.formats.text import read_text, text_networks, write_text
+from latentbrush.formats.weights import Entry, check_weights, find_weights, stored_dtype
 from latentbrush.model import LatentDiffusion, ModelDefaults
-from latentbrush.nn import AutoencoderKL, CLIPTextModel, UNet
+from latentbrush.nn import AutoencoderKL, UNet
 from latentbrush.origin import Origin
 
 __all__ = [
+    "assemble",
     "load_autoencoder",
     "load_model",
     "load_tokenizer",
+    "networks_of",
     "outline_model",
+    "placed",
     "save_autoencoder",
     "save_model",
     "weight_entries",
 ]
 
-INDEX, OURS = "model_index.json", "latentbrush.json"
-DIFFUSERS_STEM, TRANSFORMERS_STEM = "diffusion_pytorch_model", "model"
-PARTS: Mapping[str, tuple[str, tuple[str, ...]]] = {
-    "vae": ("diffusers", ("AutoencoderKL",)),
-    "unet": ("diffusers", ("UNet2DConditionModel",)),
-    "text_encoder": ("transformers", ("CLIPTextModel",)),
-    "tokenizer": ("transformers", ("CLIPTokenizer", "CLIPTokenizerFast")),
-}
-# Not run here: the safety checker, and what serves it or image prompts.
-UNUSED_PARTS = ("safety_checker", "feature_extractor", "image_encoder")
-
-Network = TypeVar("Network", bound=nn.Module)
-Config = TypeVar("Config")
+OURS = "latentbrush.json"
+SCHEDULER = "scheduler"
+AUTOENCODER_READERS = (configs.read_autoencoder_config, AutoencoderKL)
+AESTHETIC_NUMBERS = 5
+"""What the refiner of Stable Diffusion XL takes beside the words, the last of them an aesthetic score."""
 
 
 def load_model(
@@ -69,7 +57,7 @@ def load_model(
     device: torch.device | str = "auto",
     low_memory: bool = False,
 ) -> LatentDiffusion:
-    """Read a text-to-image model of the Stable Diffusion 1 and 2 family, ready to paint (eval mode).
+    """Read a model of the Stable Diffusion 1, 2 or XL family, ready to paint (eval mode).
 
     `model`: a folder, or the name of a shipped model. `sampler`: instead of the scheduler that the folder
     names, of which then only schedule, prediction type and spacing are read.
@@ -80,70 +68,93 @@ def load_model(
     """
     place = choose_device(device)
     directory = _resolved(model)
-    _read_index(directory)  # what the folder lacks says more than what a part of it lacks
-    kind = choose_dtype(dtype, place, stored_dtype(directory / "unet", DIFFUSERS_STEM))
-    result = _assemble(directory, sampler, kind)
+    read_index(directory)  # what the folder lacks says more than what a part of it lacks
+    kind = choose_dtype(dtype, place, stored_dtype(directory / "unet", KINDS["unet"][0]))
+    result = assemble(directory, sampler, filled_from(directory, kind), _origin(directory, sampler))
+    return placed(result, place, f"the model {directory}", low_memory=low_memory)
+
+
+def placed(model: LatentDiffusion, place: torch.device, name: str, *, low_memory: bool) -> LatentDiffusion:
+    """The model on its device, or its parts ready to go there. UserError, with its `name`, where it has no room."""
     if low_memory:
-        return result.one_part_on(place)
-    with enough_memory(f"the model {directory} on {place}", "choose low_memory, float16, or another device"):
-        return result.to(place)
+        return model.one_part_on(place)
+    with enough_memory(f"{name} on {place}", "choose low_memory, float16, or another device"):
+        return model.to(place)
 
 
 def outline_model(model: str | Path, *, sampler: str | None = None) -> LatentDiffusion:
     """As `load_model`, and as strict, but no weights are read: the networks stand on the meta device."""
-    return _assemble(_resolved(model), sampler, None)
+    directory = _resolved(model)
+    read_index(directory)
+    return assemble(directory, sampler, filled_from(directory, None), _origin(directory, sampler))
 
 
 def load_tokenizer(model: str | Path) -> Tokenizer:
-    """A model's tokeniser alone. UserError for what of its files is missing, broken or foreign."""
+    """A model's tokeniser alone, of two the second. UserError for what of its files is missing, broken or foreign."""
     directory = _resolved(model)
-    _read_index(directory)
-    config = configs.read_text_config(_fields(directory / "text_encoder" / "config.json"))
-    return Tokenizer.from_folder(directory / "tokenizer", positions=config.max_positions)
+    second = read_index(directory).is_xl
+    config = configs.read_text_config(fields_of(directory / TOWERS[second] / "config.json"))
+    return Tokenizer.from_folder(directory / TOKENIZERS[second], positions=config.max_positions)
+
+
+def networks_of(model: LatentDiffusion) -> dict[str, nn.Module]:
+    """Part -> network, by the names of the folders in which they lie."""
+    return {"unet": model.unet, "vae": model.autoencoder, **text_networks(model.text)}
 
 
 def weight_entries(model: LatentDiffusion, directory: Path) -> dict[str, list[Entry]]:
     """Part -> the tensors of `model` in the folder's files, as the files' headers describe them."""
-    parts = {
-        "vae": (model.autoencoder, DIFFUSERS_STEM, AUTOENCODER),
-        "unet": (model.unet, DIFFUSERS_STEM, UNET),
-        "text_encoder": (model.text.encoder, TRANSFORMERS_STEM, CLIP_TEXT),
-    }
     return {
-        part: list(check_weights(network, directory / part, stem, names).values())
-        for part, (network, stem, names) in parts.items()
+        part: list(check_weights(network, directory / part, *KINDS[part]).values())
+        for part, network in networks_of(model).items()
     }
 
 
 def _resolved(model: str | Path) -> Path:
     """The model's folder. UserError where links lead out of it."""
     directory = resolve_model(model)
-    refuse_links_out(directory, (INDEX, OURS, *PARTS, "scheduler"))
+    refuse_links_out(directory, (INDEX, OURS, *KINDS, *TOKENIZERS, SCHEDULER))
     return directory
 
 
-def _assemble(directory: Path, sampler: str | None, dtype: torch.dtype | None) -> LatentDiffusion:
-    """All parts of a folder together; `dtype`: None to leave the weights in their files."""
-    scheduler_class = _read_index(directory)
-    scheduler_fields = _fields(directory / "scheduler" / "scheduler_config.json")
-    scheduler = read_scheduler(scheduler_fields, scheduler_class, sampler)
-    text_readers = (configs.read_text_config, CLIPTextModel)
-    encoder = _read(directory / "text_encoder", text_readers, TRANSFORMERS_STEM, CLIP_TEXT, dtype)
-    positions = encoder.config.max_positions
-    tokenizer = Tokenizer.from_folder(directory / "tokenizer", positions=positions)
+def assemble(directory: Path, sampler: str | None, fill: Fill, origin: Origin) -> LatentDiffusion:
+    """All parts together, as the settings in a folder describe them, with the weights that `fill` has for them."""
+    index = read_index(directory)
+    scheduler = _read_scheduler(directory, index, sampler)
+    text = read_text(directory, index, fill)
     options, defaults = _read_ours(directory)
-    return LatentDiffusion(
-        _read_autoencoder(directory / "vae", dtype),
-        _read(directory / "unet", (configs.read_unet_config, UNet), DIFFUSERS_STEM, UNET, dtype),
-        TextConditioner(tokenizer, encoder).eval(),
+    unet = (configs.read_unet_config, UNet)
+    model = LatentDiffusion(
+        read_network("vae", directory / "vae", AUTOENCODER_READERS, fill),
+        read_network("unet", directory / "unet", unet, fill),
+        text,
         schedule=scheduler.schedule,
         prediction=scheduler.prediction,
         sampler=scheduler.sampler,
         plan_options={**scheduler.plan_options, **options},
         threshold=scheduler.threshold,
         defaults=defaults,
-        origin=_origin(directory, sampler),
+        origin=origin,
     )
+    _check_aesthetic(directory, index, model)
+    return model
+
+
+def _check_aesthetic(directory: Path, index: Index, model: LatentDiffusion) -> None:
+    takes = model.micro_count == AESTHETIC_NUMBERS
+    if takes != index.aesthetic:
+        raise UserError(
+            f"{directory / INDEX}: requires_aesthetics_score is {index.aesthetic}, but the UNet takes "
+            f"{model.micro_count} numbers beside the words, {'with' if takes else 'without'} a score; correct it there"
+        )
+
+
+def _read_scheduler(directory: Path, index: Index, sampler: str | None) -> Scheduler:
+    fields = fields_of(directory / SCHEDULER / "scheduler_config.json")
+    scheduler = read_scheduler(fields, index.scheduler, sampler)
+    if not index.keeps_offset:
+        return scheduler
+    return replace(scheduler, plan_options={**scheduler.plan_options, "steps_offset": fields.whole("steps_offset", 0)})
 
 
 def save_model(
@@ -159,20 +170,36 @@ def save_model(
     UserError for a folder that is there and not empty, unless `overwrite`, which replaces all of it.
     """
     with replaced_folder(Path(directory), overwrite=overwrite, ours=(INDEX,)) as new:
-        tokenizer, encoder = model.text.tokenizer, model.text.encoder
-        ids = {"bos_id": tokenizer.bos_id, "eos_id": tokenizer.eos_id, "pad_id": tokenizer.pad_id}
-        scheduler = Scheduler(model.schedule, model.prediction, model.sampler, model.plan_options, model.threshold)
-        scheduler_config = write_scheduler(scheduler)
-        write_json(new / INDEX, _index(str(scheduler_config["_class_name"])))
-        (new / "scheduler").mkdir()
-        write_json(new / "scheduler" / "scheduler_config.json", scheduler_config)
-        tokenizer.save(new / "tokenizer")
-        text_config = configs.write_text_config(encoder.config, **ids)
-        _write(new / "text_encoder", encoder, text_config, TRANSFORMERS_STEM, CLIP_TEXT, dtype)
-        unet_config = configs.write_unet_config(model.unet.config)
-        _write(new / "unet", model.unet, unet_config, DIFFUSERS_STEM, UNET, dtype)
+        index = _write_scheduler(new / SCHEDULER, model)
+        write_json(new / INDEX, write_index(index))
+        write_text(new, model.text, dtype)
+        write_network("unet", new / "unet", model.unet, configs.write_unet_config(model.unet.config), dtype)
         _write_autoencoder(new / "vae", model.autoencoder, dtype)
         _write_ours(new, model)
+
+
+def _write_scheduler(directory: Path, model: LatentDiffusion) -> Index:
+    """Writes it; returns the index in which it stands."""
+    aesthetic = model.micro_count == AESTHETIC_NUMBERS
+    towers = text_networks(model.text)
+    tokenizers = [name for tower, name in zip(TOWERS, TOKENIZERS, strict=True) if tower in towers]
+    index = Index(
+        pipeline=pipeline_name(model.task, xl=model.is_xl, aesthetic=aesthetic),
+        parts=("vae", "unet", *towers, *tokenizers),
+        scheduler="",
+        zero_empty=isinstance(model.text, XLTextConditioner) and model.text.zero_empty,
+        aesthetic=aesthetic,
+    )
+    options, stated = dict(model.plan_options), {}
+    if index.keeps_offset:
+        # The others always take 1, which is why the writer refuses all else.
+        stated["steps_offset"] = model.plan_config().steps_offset
+        options["steps_offset"] = 1
+    scheduler = Scheduler(model.schedule, model.prediction, model.sampler, options, model.threshold)
+    config = write_scheduler(scheduler) | stated
+    directory.mkdir()
+    write_json(directory / "scheduler_config.json", config)
+    return replace(index, scheduler=str(config["_class_name"]))
 
 
 def load_autoencoder(directory: str | Path, *, dtype: torch.dtype = torch.float32) -> AutoencoderKL:
@@ -181,7 +208,7 @@ def load_autoencoder(directory: str | Path, *, dtype: torch.dtype = torch.float3
     if (path / INDEX).is_file():
         path = path / "vae"
     refuse_links_out(path)
-    return _read_autoencoder(path, dtype)
+    return read_network("vae", path, AUTOENCODER_READERS, filled_from(path, dtype, alone=True))
 
 
 def save_autoencoder(
@@ -196,102 +223,24 @@ def save_autoencoder(
         _write_autoencoder(new, autoencoder, dtype)
 
 
-def _read_autoencoder(directory: Path, dtype: torch.dtype | None) -> AutoencoderKL:
-    readers = (configs.read_autoencoder_config, AutoencoderKL)
-    return _read(directory, readers, DIFFUSERS_STEM, AUTOENCODER, dtype)
-
-
 def _write_autoencoder(directory: Path, autoencoder: AutoencoderKL, dtype: torch.dtype) -> None:
-    config = configs.write_autoencoder_config(autoencoder.config)
-    _write(directory, autoencoder, config, DIFFUSERS_STEM, AUTOENCODER, dtype)
+    write_network("vae", directory, autoencoder, configs.write_autoencoder_config(autoencoder.config), dtype)
 
 
 def _origin(directory: Path, sampler: str | None) -> Origin:
-    stems = {"vae": DIFFUSERS_STEM, "unet": DIFFUSERS_STEM, "text_encoder": TRANSFORMERS_STEM}
-    weights = [file for part, stem in stems.items() for file in find_weights(directory / part, stem)]
-    folders = [directory, *(directory / part for part in (*PARTS, "scheduler"))]
+    index = read_index(directory)
+    parts = [part for part in index.parts if part in KINDS]
+    weights = [file for part in parts for file in find_weights(directory / part, KINDS[part][0])]
+    folders = [directory, *(directory / part for part in (*index.parts, SCHEDULER))]
     settings = [file for folder in folders for kind in ("*.json", "*.txt") for file in folder.glob(kind)]
     return Origin(directory, weights, settings, sampler)
-
-
-def _fields(path: Path) -> Fields:
-    return Fields(path, read_json(path))
-
-
-def _read(
-    directory: Path,
-    readers: tuple[Callable[[Fields], Config], Callable[[Config], Network]],
-    stem: str,
-    names: Names,
-    dtype: torch.dtype | None,
-) -> Network:
-    """A network from its config.json and weights. Made without memory or initialisation, then filled.
-
-    `dtype`: None to check that the files have all it wants, and leave it empty.
-    """
-    read_config, make = readers
-    config = read_config(_fields(directory / "config.json"))
-    with without_memory():
-        network = make(config)
-    if dtype is None:
-        check_weights(network, directory, stem, names)
-    else:
-        load_weights(network, directory, stem, names, dtype)
-    return network.eval()
-
-
-def _write(
-    directory: Path, network: nn.Module, config: Mapping[str, Any], stem: str, names: Names, dtype: torch.dtype
-) -> None:
-    directory.mkdir(exist_ok=True)
-    write_json(directory / "config.json", config)
-    save_weights(network, directory / f"{stem}.safetensors", names, dtype)
-
-
-def _read_index(directory: Path) -> str:
-    """The scheduler's class. UserError unless model_index.json names a Stable Diffusion model's parts."""
-    path = directory / INDEX
-    if not path.is_file():
-        found = ", ".join(sorted(entry.name for entry in directory.iterdir())[:5]) or "nothing"
-        raise UserError(f"{directory} has no {INDEX} (but {found}); give the folder that holds unet and vae")
-    fields = _fields(path)
-    pipeline = fields.raw("_class_name")
-    for part, (library, classes) in PARTS.items():
-        found = fields.raw(part)
-        if found not in [[library, name] for name in classes]:
-            raise UserError(
-                f"{path}: {part} of {pipeline} is {found}; only {library}'s {' or '.join(classes)} is "
-                "supported, as in Stable Diffusion 1 and 2"
-            )
-    scheduler = fields.raw("scheduler")
-    if not (isinstance(scheduler, list) and len(scheduler) == 2 and isinstance(scheduler[1], str)):
-        raise fields.wrong("scheduler", scheduler, "a library and a class")
-    fields.harmless("requires_safety_checker", *UNUSED_PARTS)
-    for part, value in read_json(path).items():
-        if value == [None, None]:
-            fields.harmless(part)
-    fields.done()
-    return scheduler[1]
-
-
-def _index(scheduler: str) -> dict[str, Any]:
-    return {
-        "_class_name": "StableDiffusionPipeline",
-        "_diffusers_version": configs.DIFFUSERS_VERSION,
-        "feature_extractor": [None, None],
-        "image_encoder": [None, None],
-        "requires_safety_checker": False,
-        "safety_checker": [None, None],
-        "scheduler": ["diffusers", scheduler],
-        **{part: [library, classes[0]] for part, (library, classes) in PARTS.items()},
-    }
 
 
 def _read_ours(directory: Path) -> tuple[dict[str, Any], ModelDefaults | None]:
     """latentbrush.json: plan options that diffusers has no field for, and the defaults, if there."""
     if not (directory / OURS).is_file():
         return {}, None
-    fields = _fields(directory / OURS)
+    fields = fields_of(directory / OURS)
     fields.only("format", 1)
     defaults = ModelDefaults(
         steps=fields.whole("steps"),

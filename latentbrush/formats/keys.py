@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-__all__ = ["AUTOENCODER", "CLIP", "CLIP_TEXT", "CLIP_VISION", "UNET", "Names"]
+__all__ = ["AUTOENCODER", "CLIP", "CLIP_TEXT", "CLIP_TEXT_PROJECTED", "CLIP_VISION", "UNET", "Names", "rename"]
 
 Rule = tuple[str, str]
 
 
-def _rename(name: str, rules: Iterable[Rule]) -> str:
+def rename(name: str, rules: Iterable[Rule]) -> str:
+    """Every run of whole segments that a rule names, replaced, rule by rule."""
     dotted = f".{name}."
     for old, new in rules:
         dotted = dotted.replace(f".{old}.", f".{new}.")
@@ -36,14 +37,14 @@ class Names:
 
     def theirs(self, name: str) -> str:
         """The name in a file that we write."""
-        return self.prefix + _rename(name, self.rules)
+        return self.prefix + rename(name, self.rules)
 
     def ours(self, key: str) -> str | None:
         """The name here for a name in a file, None for one to be ignored."""
         key = key.removeprefix(self.prefix)
         if key in self.ignored:
             return None
-        return _rename(_rename(key, self.older), [(theirs, ours) for ours, theirs in self.rules])
+        return rename(rename(key, self.older), [(theirs, ours) for ours, theirs in self.rules])
 
 
 _CONVOLUTIONS: tuple[Rule, ...] = (("downsample", "downsamplers.0"), ("upsample", "upsamplers.0"))
@@ -74,6 +75,8 @@ CLIP_TEXT = Names(
     prefix="text_model.",
     ignored=frozenset({"embeddings.position_ids"}),
 )
+
+CLIP_TEXT_PROJECTED = Names((("layers", "encoder.layers"),), ignored=frozenset({"text_model.embeddings.position_ids"}))
 
 # The misspelling is transformers' own, from its first version on.
 _VISION: tuple[Rule, ...] = (("layers", "encoder.layers"), ("pre_layernorm", "pre_layrnorm"))

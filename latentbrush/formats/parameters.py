@@ -115,7 +115,9 @@ def parameters_of(record: PictureRecord, config: PlanConfig) -> Parameters:
     request = record.request
     sampling, canvas = request.sampling, request.canvas
     sampler = sampling.sampler or "ddim"
-    unet = next((sha256 for path, sha256 in record.model.weights.items() if path.startswith("unet/")), "")
+    # Of a single file its own hash, as there; of a folder that of the part which makes the difference.
+    places = [path for path in record.model.weights if path.startswith("unet/") or "/" not in path]
+    unet = next((record.model.weights[path] for path in places), "")
     settings = {
         "Steps": str(sampling.steps),
         "Sampler": SAMPLER_NAMES.get(sampler, sampler),

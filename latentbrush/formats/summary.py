@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -9,8 +10,10 @@ from typing import Any
 
 from torch import nn
 
-from latentbrush.formats.folder import outline_model, weight_entries
+from latentbrush.formats.folder import networks_of, weight_entries
+from latentbrush.formats.opening import outline_model, outlined_file, single_file
 from latentbrush.formats.shipped import resolve_model
+from latentbrush.formats.single import Weights
 from latentbrush.formats.weights import Entry
 from latentbrush.model import LatentDiffusion
 
@@ -18,12 +21,22 @@ __all__ = ["ModelSummary", "PartSummary", "summarise"]
 
 DTYPES = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64"}
 """safetensors' names of number types and torch's."""
+WIDTHS = {"F16": 2, "BF16": 2, "F32": 4, "F64": 8}
+"""Bytes of a number."""
+KIND_NAMES = {
+    "unet": "UNet",
+    "vae": "KL autoencoder",
+    "text_encoder": "CLIP text tower",
+    "text_encoder_2": "CLIP text tower",
+}
+FAMILIES = {0: "Stable Diffusion", 5: "Stable Diffusion XL's refiner", 6: "Stable Diffusion XL"}
+"""By the numbers that the UNet takes beside the words."""
 
 
 @dataclass(frozen=True)
 class PartSummary:
-    """One network: the folder it lies in, what it is, how many parameters it has, and how its files,
-    of `size` bytes, hold them."""
+    """One network: the folder it lies in, or would lie in, what it is, how many parameters it has, and how its files,
+    of `size` bytes, or its share of a file, hold them."""
 
     name: str
     kind: str
@@ -37,8 +50,9 @@ class PartSummary:
 class ModelSummary:
     """A whole model. `size`: bytes of the weights' files; `memory`: bytes of the weights by number type.
 
-    `schedule`, `sampler`, `defaults`, `tokens` and `latents` say each with a few names what the model was
-    trained with, how it is sampled unless a request says otherwise, and what goes in between.
+    `family`: what kind of model it is, and for which task; `told`: how that is known of a single file. `schedule`,
+    `sampler`, `defaults`, `tokens` and `latents` say each with a few names what the model was trained with, how it
+    is sampled unless a request says otherwise, and what goes in between.
     """
 
     model: str
@@ -47,6 +61,8 @@ class ModelSummary:
     parameters: int
     size: int
     memory: Mapping[str, int]
+    family: str
+    told: str
     prediction: str
     schedule: Mapping[str, Any]
     sampler: Mapping[str, Any]
@@ -55,20 +71,29 @@ class ModelSummary:
     latents: Mapping[str, int]
 
 
-def summarise(model: str | Path, *, sampler: str | None = None) -> ModelSummary:
-    """Tell what a folder, or the shipped model of a name, holds.
+def summarise(
+    model: str | Path,
+    *,
+    sampler: str | None = None,
+    prediction: str | None = None,
+    weights: Weights | None = None,
+    config: str | Path | None = None,
+) -> ModelSummary:
+    """Tell what a folder, a single file, or the shipped model of a name, holds.
 
-    `sampler`: as in `load_model`, and as strict: UserError for all that would keep the model from painting,
+    The options are those of `load_model`, and as strict: UserError for all that would keep the model from painting,
     but for what only the weights' data could say.
     """
-    directory = resolve_model(model)
-    outline = outline_model(model, sampler=sampler)
-    entries = weight_entries(outline, directory)
-    parts = (
-        _part("unet", "UNet", outline.unet, entries),
-        _part("vae", "KL autoencoder", outline.autoencoder, entries),
-        _part("text_encoder", "CLIP text tower", outline.text.encoder, entries),
-    )
+    file = single_file(model)
+    if file is None:
+        directory = resolve_model(model)
+        outline = outline_model(model, sampler=sampler, prediction=prediction, weights=weights, config=config)
+        entries = weight_entries(outline, directory)
+    else:
+        directory = file
+        outline, single = outlined_file(file, sampler=sampler, prediction=prediction, weights=weights, config=config)
+        entries = {part: single.entries(part) for part in networks_of(outline)}
+    parts = tuple(_part(name, KIND_NAMES[name], network, entries) for name, network in networks_of(outline).items())
     parameters = sum(part.parameters for part in parts)
     defaults, tokenizer, plan = outline.defaults, outline.text.tokenizer, outline.plan_config()
     channels, height, width = outline.latent_shape(defaults.width, defaults.height)
@@ -77,8 +102,10 @@ def summarise(model: str | Path, *, sampler: str | None = None) -> ModelSummary:
         folder=str(directory.absolute()),
         parts=parts,
         parameters=parameters,
-        size=sum(part.size for part in parts),
+        size=sum(part.size for part in parts) if file is None else file.stat().st_size,
         memory={"float32": 4 * parameters, "float16": 2 * parameters},
+        family=f"{FAMILIES[outline.micro_count]}, {outline.task}",
+        told="" if outline.origin is None else outline.origin.note,
         prediction=outline.prediction,
         schedule=_schedule(outline),
         sampler={"name": outline.sampler, "spacing": plan.spacing, "eta": plan.eta},
@@ -99,10 +126,18 @@ def _part(name: str, kind: str, network: nn.Module, entries: Mapping[str, Iterab
         name=name,
         kind=kind,
         parameters=sum(parameter.numel() for parameter in network.parameters()),
-        size=sum(file.stat().st_size for file in files),
+        size=_size(found),
         dtypes=tuple(sorted({DTYPES[entry.dtype] for entry in found})),
         files=tuple(file.name for file in files),
     )
+
+
+def _size(entries: list[Entry]) -> int:
+    """Bytes: of the files, or of its tensors where a file holds other parts, too."""
+    files = {entry.file for entry in entries}
+    if any(file.parent.name not in KIND_NAMES for file in files):
+        return sum(math.prod(entry.shape) * WIDTHS[entry.dtype] for entry in entries)
+    return sum(file.stat().st_size for file in files)
 
 
 def _schedule(model: LatentDiffusion) -> dict[str, Any]:

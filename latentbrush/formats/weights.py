@@ -171,29 +171,29 @@ def _check(wanted: Mapping[str, tuple[int, ...]], entries: list[Entry], names: N
     missing = [names.theirs(name) for name in wanted if name not in found]
     unused = [entry.key for name, entry in found.items() if name not in wanted]
     if missing:
-        raise UserError(f"{file} lacks {_listed(missing)} that config.json asks for{_also(unused)}")
+        raise UserError(f"{file} lacks {listed(missing)} that config.json asks for{_also(unused)}")
     if unused:
-        raise UserError(f"{file} holds {_listed(unused)} that config.json does not ask for")
+        raise UserError(f"{file} holds {listed(unused)} that config.json does not ask for")
     shapes = [
         f"{entry.key} {list(entry.shape)} instead of {list(wanted[name])}"
         for name, entry in found.items()
         if entry.shape != wanted[name]
     ]
     if shapes:
-        raise UserError(f"{file} disagrees with config.json about the shape of {_listed(shapes)}")
+        raise UserError(f"{file} disagrees with config.json about the shape of {listed(shapes)}")
     kinds = [f"{entry.key} {entry.dtype}" for entry in found.values() if entry.dtype not in FLOATS]
     if kinds:
-        raise UserError(f"{file} holds {_listed(kinds)}; weights must be one of {', '.join(FLOATS)}")
+        raise UserError(f"{file} holds {listed(kinds)}; weights must be one of {', '.join(FLOATS)}")
     return found
 
 
-def _listed(names: list[str]) -> str:
+def listed(names: list[str]) -> str:
     count = f"{len(names)} tensor{'s' if len(names) > 1 else ''}: "
     return count + ", ".join(names[:SHOWN]) + (", ..." if len(names) > SHOWN else "")
 
 
 def _also(unused: list[str]) -> str:
-    return f", and holds {_listed(unused)} instead" if unused else ""
+    return f", and holds {listed(unused)} instead" if unused else ""
 
 
 def save_weights(network: nn.Module, path: Path, names: Names, dtype: torch.dtype) -> None:

@@ -1,7 +1,7 @@
 """The networks: tensors in, tensors out. No file, and no randomness but dropout and initialisation."""
 
 from latentbrush.nn.autoencoder import AutoencoderConfig, AutoencoderKL, Posterior
-from latentbrush.nn.clip import CLIPTextConfig, CLIPTextModel
+from latentbrush.nn.clip import CLIPTextConfig, CLIPTextModel, ProjectedTextConfig, ProjectedTextModel
 from latentbrush.nn.clip_model import CLIPConfig, CLIPModel
 from latentbrush.nn.clip_vision import CLIPVisionConfig, CLIPVisionModel
 from latentbrush.nn.condition import Condition
@@ -18,6 +18,8 @@ __all__ = [
     "CLIPVisionModel",
     "Condition",
     "Posterior",
+    "ProjectedTextConfig",
+    "ProjectedTextModel",
     "UNet",
     "UNetConfig",
 ]

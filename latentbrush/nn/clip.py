@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+import torch
 from torch import Tensor, nn
 
 from latentbrush.nn.transformer import EncoderLayer, LayerConfig
 
-__all__ = ["CLIPTextConfig", "CLIPTextModel"]
+__all__ = ["CLIPTextConfig", "CLIPTextModel", "ProjectedTextConfig", "ProjectedTextModel", "check_end", "end_state"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,11 +57,66 @@ class CLIPTextModel(nn.Module):
         self.final_layer_norm = nn.LayerNorm(config.width, eps=config.norm_eps)
 
     def forward(self, tokens: Tensor) -> Tensor:
+        return self.states(tokens)[1]
+
+    def states(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """What goes into the last layer, as it is, and what `forward` returns; both (B, n, width).
+
+        The former is what Stable Diffusion XL reads: the last layer serves contrastive training alone.
+        """
         if tokens.ndim != 2 or tokens.shape[1] > self.config.max_positions:
             limit = self.config.max_positions
             raise ValueError(f"the text tower takes tokens (B, n), n up to {limit}, not {tuple(tokens.shape)}")
-        x = self.embeddings(tokens)
-        for layer in self.layers:
+        x: Tensor = self.embeddings(tokens)
+        *layers, last = self.layers
+        for layer in layers:
             x = layer(x)
-        out: Tensor = self.final_layer_norm(x)
-        return out
+        return x, self.final_layer_norm(last(x))
+
+
+@dataclass(frozen=True)
+class ProjectedTextConfig:
+    """A text tower and the width of the space that it shares with pictures.
+
+    `eos_id`: the token whose first place sums up the text. None for files from before transformers 4.31,
+    whose eos_token_id is a wrong 2: there the highest id marks the end, as in OpenAI's own vocabulary.
+    """
+
+    text: CLIPTextConfig
+    projection: int
+    eos_id: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.projection < 1:
+            raise ValueError(f"CLIP projection {self.projection} must be at least 1")
+        check_end(self.eos_id, self.text.vocab_size)
+
+
+class ProjectedTextModel(nn.Module):
+    """A text tower with its projection; Stable Diffusion XL's second is OpenCLIP's bigG/14."""
+
+    def __init__(self, config: ProjectedTextConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.text_model = CLIPTextModel(config.text)
+        self.text_projection = nn.Linear(config.text.width, config.projection, bias=False)
+        nn.init.normal_(self.text_projection.weight, std=config.text.width**-0.5)
+
+    def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, n) -> what goes into the last layer (B, n, width), and the whole text's vector (B, projection)."""
+        penultimate, last = self.text_model.states(tokens)
+        return penultimate, self.text_projection(end_state(last, tokens, self.config.eos_id))
+
+
+def end_state(hidden: Tensor, tokens: Tensor, eos_id: int | None) -> Tensor:
+    """The state (B, width) of each text's end: of the first of several, in a row without one of its first place."""
+    end = (tokens if eos_id is None else (tokens == eos_id).int()).argmax(1)
+    return hidden[torch.arange(len(tokens), device=tokens.device), end]
+
+
+def check_end(eos_id: int | None, vocab_size: int) -> None:
+    """ValueError for an end token that no file could state."""
+    if eos_id is not None and not 0 <= eos_id < vocab_size:
+        raise ValueError(f"CLIP eos_id {eos_id} is none of the vocabulary's {vocab_size} tokens")
+    if eos_id == 2:
+        raise ValueError("CLIP eos_id 2 means the highest id in files, so no token 2 can be the end; use None")

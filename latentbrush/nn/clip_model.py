@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from latentbrush.nn.clip import CLIPTextConfig, CLIPTextModel
+from latentbrush.nn.clip import CLIPTextConfig, CLIPTextModel, check_end, end_state
 from latentbrush.nn.clip_vision import CLIPVisionConfig, CLIPVisionModel
 
 __all__ = ["INITIAL_LOGIT_SCALE", "CLIPConfig", "CLIPModel"]
@@ -34,10 +34,7 @@ class CLIPConfig:
     def __post_init__(self) -> None:
         if self.projection < 1:
             raise ValueError(f"CLIP projection {self.projection} must be at least 1")
-        if self.eos_id is not None and not 0 <= self.eos_id < self.text.vocab_size:
-            raise ValueError(f"CLIP eos_id {self.eos_id} is none of the vocabulary's {self.text.vocab_size} tokens")
-        if self.eos_id == 2:
-            raise ValueError("CLIP eos_id 2 means the highest id in files, so no token 2 can be the end; use None")
+        check_end(self.eos_id, self.text.vocab_size)
 
 
 class CLIPModel(nn.Module):
@@ -59,10 +56,7 @@ class CLIPModel(nn.Module):
 
         A row without the end token is summed up by its first place, as transformers does.
         """
-        hidden = self.text_model(tokens)
-        eos = self.config.eos_id
-        end = (tokens if eos is None else (tokens == eos).int()).argmax(1)  # the first of several
-        pooled = hidden[torch.arange(len(tokens), device=tokens.device), end]
+        pooled = end_state(self.text_model(tokens), tokens, self.config.eos_id)
         return F.normalize(self.text_projection(pooled), dim=-1)
 
     def encode_image(self, pictures: Tensor) -> Tensor:

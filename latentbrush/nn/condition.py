@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -15,31 +15,59 @@ __all__ = ["Condition"]
 class Condition:
     """The condition tau(y) of a batch, as a UNet takes it (LDM, section 3.3).
 
-    `context`: (B, n, d), the token sequence that cross-attention reads. `classes`: whole numbers (B,), a label
-    for each picture, where the UNet has an embedding of classes. ValueError where the two are of unlike batches.
+    `context`: (B, n, d), the token sequence that cross-attention reads. The others are None where the UNet
+    takes none. `classes`: whole numbers (B,), a label for each picture. `pooled`: (B, p), one vector for the
+    whole text, and `micro`: (B, k), numbers such as sizes in pixels, both added to the time's embedding (SDXL,
+    Podell et al. 2023, section 2.2). `channels`: (B, c, h, w), joined to the noisy picture's own (LDM, section
+    4.3.2). ValueError where one of them is of another batch than the context.
     """
 
     context: Tensor
     classes: Tensor | None = None
+    pooled: Tensor | None = None
+    micro: Tensor | None = None
+    channels: Tensor | None = None
 
     def __post_init__(self) -> None:
+        batch = self.context.shape[0]
+        self._check_classes(batch)
+        for name, dims in (("pooled", 2), ("micro", 2), ("channels", 4)):
+            part = getattr(self, name)
+            if part is not None and (part.ndim != dims or part.shape[0] != batch):
+                raise ValueError(
+                    f"a condition's {name} {tuple(part.shape)} must have {dims} dimensions, the first as the "
+                    f"context's batch of {batch}"
+                )
+
+    def _check_classes(self, batch: int) -> None:
         if self.classes is None:
             return
         if self.classes.is_floating_point() or self.classes.is_complex() or self.classes.dtype == torch.bool:
             raise ValueError(f"class labels are whole numbers, not {self.classes.dtype}")
-        if tuple(self.classes.shape) != (self.context.shape[0],):
+        if tuple(self.classes.shape) != (batch,):
             raise ValueError(
-                f"class labels {tuple(self.classes.shape)} do not fit the context's batch of "
-                f"{self.context.shape[0]}; needed is one label a picture"
+                f"class labels {tuple(self.classes.shape)} do not fit the context's batch of {batch}; "
+                "needed is one label a picture"
             )
+
+    def rows(self, places: Sequence[int]) -> Condition:
+        """The condition of a batch made of these places of this one's, in this order."""
+        parts = {field.name: getattr(self, field.name) for field in fields(self)}
+        return Condition(
+            **{name: None if part is None else part[list(places)] for name, part in parts.items()}  # type: ignore[arg-type]
+        )
 
     @staticmethod
     def cat(conditions: Sequence[Condition]) -> Condition:
-        """Join along the batch. ValueError unless sequences agree in length and width, and all or none have labels."""
-        shapes = {tuple(c.context.shape[1:]) for c in conditions}
-        if len(shapes) > 1:
-            raise ValueError(f"conditions of unlike shapes cannot be joined: {sorted(shapes)}")
-        labels = [c.classes for c in conditions if c.classes is not None]
-        if labels and len(labels) < len(conditions):
-            raise ValueError(f"{len(labels)} of {len(conditions)} conditions have class labels; needed are all or none")
-        return Condition(torch.cat([c.context for c in conditions]), torch.cat(labels) if labels else None)
+        """Join along the batch. ValueError unless the parts agree in shape, and each is in all or in none."""
+        joined: dict[str, Tensor | None] = {}
+        for name in (field.name for field in fields(Condition)):
+            parts = [part for part in (getattr(c, name) for c in conditions) if part is not None]
+            said = "class labels" if name == "classes" else name
+            if parts and len(parts) < len(conditions):
+                raise ValueError(f"{len(parts)} of {len(conditions)} conditions have {said}; needed are all or none")
+            shapes = {tuple(part.shape[1:]) for part in parts}
+            if len(shapes) > 1:
+                raise ValueError(f"conditions of unlike shapes cannot be joined: {said} {sorted(shapes)}")
+            joined[name] = torch.cat(parts) if parts else None
+        return Condition(**joined)  # type: ignore[arg-type]  # every condition has a context

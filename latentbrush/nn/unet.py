@@ -22,7 +22,9 @@ class UNetConfig:
     One entry a level, from the finest: `channels`, `attention` (has it spatial transformers), `heads`,
     `depth` (transformer blocks in each). The middle always has one, with the last level's figures.
     `sample_size` is the latent side it was trained at. `classes`: how many have an embedding, which is added to
-    that of the time; None for a UNet that takes no labels.
+    that of the time; None for a UNet that takes no labels. `added_width`: what the text's pooled vector and the
+    sinusoids of further numbers, `micro_width` wide each, make together, which is embedded and added, too (SDXL);
+    None for a UNet that takes neither.
     """
 
     sample_size: int = 64
@@ -41,6 +43,8 @@ class UNetConfig:
     freq_shift: float = 0.0
     dropout: float = 0.0
     classes: int | None = None
+    added_width: int | None = None
+    micro_width: int = 256
 
     def __post_init__(self) -> None:
         check_groups(self.channels, self.groups)
@@ -58,6 +62,13 @@ class UNetConfig:
             raise ValueError(f"UNet classes {self.classes} must be at least 1, or None for no labels")
         if min(self.depth) < 1:
             raise ValueError(f"UNet depth {self.depth} must be at least 1 a level")
+        if self.micro_width < 2 or self.micro_width % 2:
+            raise ValueError(f"UNet micro_width {self.micro_width} must be even and at least 2: sines and cosines")
+        if self.added_width is not None and self.added_width <= self.micro_width:
+            raise ValueError(
+                f"UNet added_width {self.added_width} must exceed the {self.micro_width} of one number: the text's "
+                "vector comes before"
+            )
         if not 0.0 <= self.dropout < 1.0:
             raise ValueError(f"UNet dropout {self.dropout} must lie in [0, 1)")
 
@@ -67,10 +78,12 @@ class UNetConfig:
 
 
 class TimeEmbedding(nn.Module):
-    def __init__(self, config: UNetConfig) -> None:
+    """(B, width) -> (B, time_width), of the time's sinusoids and of whatever is added to it."""
+
+    def __init__(self, width: int, time_width: int) -> None:
         super().__init__()
-        self.linear_1 = nn.Linear(config.channels[0], config.time_width)
-        self.linear_2 = nn.Linear(config.time_width, config.time_width)
+        self.linear_1 = nn.Linear(width, time_width)
+        self.linear_2 = nn.Linear(time_width, time_width)
 
     def forward(self, sinusoids: Tensor) -> Tensor:
         out: Tensor = self.linear_2(F.silu(self.linear_1(sinusoids)))
@@ -173,8 +186,11 @@ class UNet(nn.Module):
         self.config = config
         widths = config.channels
         self.conv_in = nn.Conv2d(config.in_channels, widths[0], 3, padding=1)
-        self.time_embedding = TimeEmbedding(config)
+        self.time_embedding = TimeEmbedding(widths[0], config.time_width)
         self.class_embedding = None if config.classes is None else nn.Embedding(config.classes, config.time_width)
+        self.add_embedding = (
+            None if config.added_width is None else TimeEmbedding(config.added_width, config.time_width)
+        )
         self.down_blocks = nn.ModuleList(DownBlock(config, level) for level in range(len(widths)))
         self.mid_block = MidBlock(config)
         skips = [widths[0]]
@@ -205,15 +221,9 @@ class UNet(nn.Module):
 
     def forward(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
         self._check(x, t, condition)
-        sinusoids = timestep_embedding(
-            t,
-            self.config.channels[0],
-            flip_sin_to_cos=self.config.flip_sin_to_cos,
-            freq_shift=self.config.freq_shift,
-        )
-        time = self.time_embedding(sinusoids.to(x.dtype))
-        if self.class_embedding is not None:
-            time = time + self.class_embedding(condition.classes)
+        time = self._embedded(t, condition, x.dtype)
+        if condition.channels is not None:
+            x = torch.cat([x, condition.channels], dim=1)
         x = self.conv_in(x)
         skips = [x]
         for block in self.down_blocks:
@@ -225,16 +235,57 @@ class UNet(nn.Module):
         out: Tensor = self.conv_out(F.silu(self.conv_norm_out(x)))
         return out
 
+    def _embedded(self, t: Tensor, condition: Condition, dtype: torch.dtype) -> Tensor:
+        """(B, time_width): the time, and what is added to it."""
+        time: Tensor = self.time_embedding(self._sinusoids(t, self.config.channels[0]).to(dtype))
+        if self.class_embedding is not None:
+            time = time + self.class_embedding(condition.classes)
+        if self.add_embedding is not None:
+            assert condition.pooled is not None
+            assert condition.micro is not None
+            micro = self._sinusoids(condition.micro.flatten(), self.config.micro_width)
+            numbers = micro.view(len(t), -1)  # (B, k * micro_width)
+            time = time + self.add_embedding(torch.cat([condition.pooled, numbers], dim=1).to(dtype))
+        return time
+
+    def _sinusoids(self, numbers: Tensor, width: int) -> Tensor:
+        config = self.config
+        return timestep_embedding(numbers, width, flip_sin_to_cos=config.flip_sin_to_cos, freq_shift=config.freq_shift)
+
     def _check(self, x: Tensor, t: Tensor, condition: Condition) -> None:
-        batch, channels, width = x.shape[0], self.config.in_channels, self.config.context_width
-        if x.ndim != 4 or x.shape[1] != channels:
-            raise ValueError(f"the UNet takes (B, {channels}, h, w), not {tuple(x.shape)}")
+        batch, width = x.shape[0], self.config.context_width
+        more = 0 if condition.channels is None else condition.channels.shape[1]
+        if x.ndim != 4 or x.shape[1] + more != self.config.in_channels:
+            also = f" with {more} of a condition" if more else ""
+            raise ValueError(f"the UNet takes (B, {self.config.in_channels}, h, w), not {tuple(x.shape)}{also}")
+        if condition.channels is not None and condition.channels.shape[2:] != x.shape[2:]:
+            raise ValueError(
+                f"a condition's channels are {tuple(condition.channels.shape[2:])} high and wide, the picture is "
+                f"{tuple(x.shape[2:])}; they must agree"
+            )
         if t.shape != (batch,):
             raise ValueError(f"the UNet takes one time a sample, ({batch},), not {tuple(t.shape)}")
         context = condition.context
         if context.ndim != 3 or context.shape[0] != batch or context.shape[2] != width:
             raise ValueError(f"the UNet takes a context ({batch}, n, {width}), not {tuple(context.shape)}")
         self._check_classes(condition.classes)
+        self._check_added(condition)
+
+    def _check_added(self, condition: Condition) -> None:
+        needed, each = self.config.added_width, self.config.micro_width
+        given = [name for name in ("pooled", "micro") if getattr(condition, name) is not None]
+        if needed is None:
+            if given:
+                raise ValueError(f"the UNet adds nothing to its time, but was given {' and '.join(given)}")
+            return
+        if condition.pooled is None or condition.micro is None:
+            raise ValueError(f"the UNet wants pooled text and micro numbers, but was given {given or 'neither'}")
+        pooled, count = condition.pooled.shape[1], condition.micro.shape[1]
+        if pooled + each * count != needed:
+            raise ValueError(
+                f"a pooled text of width {pooled} and {count} numbers of width {each} make {pooled + each * count}, "
+                f"but the UNet takes {needed}"
+            )
 
     def _check_classes(self, labels: Tensor | None) -> None:
         count = self.config.classes

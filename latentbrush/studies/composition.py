@@ -28,8 +28,9 @@ from latentbrush.evaluation import (
 )
 from latentbrush.evaluation.nearest import SHIFT
 from latentbrush.formats import record_of
+from latentbrush.latents import decoded, encoded
 from latentbrush.model import LatentDiffusion
-from latentbrush.pipeline import decoded, encoded, paint, plan_of, resolve
+from latentbrush.pipeline import paint, plan_of, resolve
 from latentbrush.request import Batch, ImageRequest
 
 __all__ = ["Composition", "CompositionStudy", "Painting"]

@@ -11,11 +11,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from latentbrush.data.pixels import to_image
 from latentbrush.devices import HALVES, in_float32
 from latentbrush.diffusion import Denoiser, PictureNoise
 from latentbrush.errors import NotFiniteError, UserError
+from latentbrush.latents import decoded, encoded
 from latentbrush.model import LatentDiffusion
-from latentbrush.pipeline import decoded, encoded, to_image, to_pixels
+from latentbrush.starts import to_pixels
 from latentbrush.viewing.sheet import labelled_sheet
 from latentbrush.viewing.trajectory import evenly
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from PIL import Image
 from torch import Tensor
 
+from latentbrush.data.pixels import to_image
+from latentbrush.latents import decoded
 from latentbrush.model import LatentDiffusion
-from latentbrush.pipeline import decoded, to_image
 from latentbrush.viewing.sheet import PAPER, labelled_sheet
 from latentbrush.viewing.trajectory import Frame, evenly
 

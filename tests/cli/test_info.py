@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from latentbrush.diffusion import Schedule
-from latentbrush.formats import folder, load_model, save_model, shipped_models
+from latentbrush.formats import load_model, network, save_model, shipped_models
 
 pytestmark = pytest.mark.capability("model-info")
 
@@ -55,7 +55,7 @@ def test_no_weights_are_read(run: Callable[..., Any], model_folder: Path, monkey
     def unwanted(*_: Any) -> None:
         raise AssertionError("weights were read")
 
-    monkeypatch.setattr(folder, "load_weights", unwanted)
+    monkeypatch.setattr(network, "load_weights", unwanted)
     assert run("info", model_folder).code == 0
     with pytest.raises(AssertionError, match="weights were read"):
         load_model(model_folder)
@@ -119,7 +119,7 @@ def test_what_is_no_model(refused: Callable[..., str], model_folder: Path, tmp_p
     for name, said in {
         "no/model": "'no/model' does not exist",
         "empty": "no model_index.json",
-        "file": "is a file, not a folder",
+        "file": "file is neither a safetensors file nor one of torch.save",
         "half": "diffusion_pytorch_model.safetensors is missing",
         "mixed": "that config.json asks for",
         "\udcff": r"\udcff",

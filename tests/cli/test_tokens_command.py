@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from latentbrush.formats import folder, load_tokenizer
+from latentbrush.formats import load_tokenizer, network
 
 pytestmark = pytest.mark.capability("token-view")
 
@@ -71,8 +71,8 @@ def test_nothing_in_a_prompt_is_markup_or_control(run: Callable[..., Any], model
 def test_networks_are_not_opened(
     run: Callable[..., Any], model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delattr(folder, "load_weights")
-    monkeypatch.delattr(folder, "check_weights")
+    monkeypatch.delattr(network, "load_weights")
+    monkeypatch.delattr(network, "check_weights")
     shutil.copytree(model_folder, tmp_path / "words", ignore=shutil.ignore_patterns("*.safetensors"))
     assert run("tokens", "red", "--model", "words").code == 0
 

@@ -89,7 +89,7 @@ def test_no_model_at_all(tmp_path: Path) -> None:
         ({"text_encoder": ["transformers", "T5EncoderModel"]}, ["T5EncoderModel", "CLIPTextModel"]),
         ({"tokenizer": [None, None]}, ["tokenizer", "CLIPTokenizer or CLIPTokenizerFast"]),
         ({"text_encoder": ["os", "CLIPTextModel"]}, ["text_encoder", "'os'"]),
-        ({"text_encoder_2": ["transformers", "CLIPTextModel"]}, ["text_encoder_2", "unknown"]),
+        ({"text_encoder_2": ["transformers", "CLIPTextModel"]}, ["text_encoder_2", "CLIPTextModelWithProjection"]),
         ({"scheduler": "DDIMScheduler"}, ["scheduler is 'DDIMScheduler'", "a library and a class"]),
         ({"scheduler": ["diffusers", "VQDiffusionScheduler"]}, ["VQDiffusionScheduler", "PNDM", "--sampler ddim|"]),
     ],
@@ -107,7 +107,13 @@ def test_parts_that_change_nothing(folder: Path) -> None:
 
 UNSUPPORTED: list[tuple[str, dict[str, Any], str]] = [
     ("unet", {"class_embed_type": "timestep"}, "class_embed_type 'timestep' is not supported; only None"),
-    ("unet", {"addition_embed_type": "text_time"}, "addition_embed_type 'text_time'"),
+    (
+        "unet",
+        {"addition_embed_type": "image"},
+        "addition_embed_type 'image' is not supported; only None or 'text_time'",
+    ),
+    ("unet", {"addition_embed_type": "text_time"}, "projection_class_embeddings_input_dim is missing"),
+    ("unet", {"addition_time_embed_dim": 256}, "addition_time_embed_dim 256 is not supported; only None"),
     ("unet", {"num_class_embeds": True}, "num_class_embeds is True, needed is a whole number"),
     ("unet", {"resnet_time_scale_shift": "scale_shift"}, "resnet_time_scale_shift 'scale_shift'"),
     ("unet", {"act_fn": "gelu"}, "act_fn 'gelu' is not supported; only 'silu' or 'swish'"),
@@ -385,9 +391,9 @@ def test_networks_that_do_not_fit(folder: Path) -> None:
     reweigh(path, lambda s: s.update({"class_embedding.weight": torch.zeros(10, 32)}))
     fails(folder, "the UNet wants a label of its 10 classes beside the text")
     path.write_bytes(weights)
-    config.write_text(json.dumps({**plain, "in_channels": 9}))
-    reweigh(path, lambda s: s.update({"conv_in.weight": torch.zeros(8, 9, 3, 3)}))
-    fails(folder, "from 9 to 4 channels, the autoencoder's latents have 4")
+    config.write_text(json.dumps({**plain, "in_channels": 6}))
+    reweigh(path, lambda s: s.update({"conv_in.weight": torch.zeros(8, 6, 3, 3)}))
+    fails(folder, "from 6 to 4 channels, the autoencoder's latents have 4")
     config.write_text(json.dumps({**plain, "cross_attention_dim": 5}))
     path.write_bytes(weights)
 

@@ -19,6 +19,7 @@ from latentbrush.conditioning import Tokenizer
 from latentbrush.errors import LONGEST, UserError
 from latentbrush.formats import folder as folder_format
 from latentbrush.formats import load_autoencoder, load_clip, load_model
+from latentbrush.formats import network as network_format
 from latentbrush.model import LatentDiffusion
 
 pytestmark = pytest.mark.capability("hostile-models")
@@ -105,7 +106,7 @@ HOSTILE: list[Any] = [
 @pytest.fixture
 def without_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     """Networks are made of their configs, but not filled; for what is asked of the files beside that, it is quick."""
-    monkeypatch.setattr(folder_format, "load_weights", lambda *_: None)
+    monkeypatch.setattr(network_format, "load_weights", lambda *_: None)
     monkeypatch.setattr(folder_format, "stored_dtype", lambda *_: torch.float32)
     monkeypatch.setattr(LatentDiffusion, "to", lambda self, *_: self)
     monkeypatch.setattr(nn.Module, "eval", lambda self: self)

@@ -30,7 +30,8 @@ def test_every_none_is_filled_from_the_model(model: LatentDiffusion) -> None:
     empty = ImageRequest(prompt="a red cat")
     assert nones(empty.model_dump()) > 0
     resolved = resolve(model, empty)
-    assert nones(resolved.model_dump(exclude={"start"})) == 0  # there is no picture to start from
+    # There is no picture to start from or to read, and the model is told no sizes.
+    assert nones(resolved.model_dump(exclude={"start", "control", "micro"})) == 0
     assert resolved.canvas == Canvas(width=24, height=16)
     assert (resolved.sampling.sampler, resolved.sampling.steps) == ("dpmpp_2m", 9)
     assert resolved.guidance == GuidanceRequest(weight=2.5, negative="")

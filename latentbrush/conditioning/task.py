@@ -1,0 +1,43 @@
+"""What a network was trained to do, as its channels tell: which pictures it reads beside the noisy latents."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Literal
+
+from latentbrush.errors import UserError
+
+__all__ = ["Task", "find_task"]
+
+Task = Literal["text-to-image", "inpainting", "editing", "depth-to-image", "upscaling"]
+
+FURTHER: Mapping[Task, Callable[[int], int]] = {
+    "text-to-image": lambda latent: 0,
+    "inpainting": lambda latent: 1 + latent,  # the mask, and the latents of the picture without what it covers
+    "editing": lambda latent: latent,  # the picture's latents (InstructPix2Pix)
+    "depth-to-image": lambda latent: 1,
+    "upscaling": lambda latent: 3,  # the small picture itself
+}
+"""Channels beside those of the latents, by how many the latents have."""
+
+
+def find_task(in_channels: int, out_channels: int, latent_channels: int, classes: int | None) -> Task:
+    """The task of a UNet with these channels, beside an autoencoder with so many of its latents.
+
+    `classes`: an upscaler has them, for the noise level of its small picture. UserError, with the numbers, for
+    channels that no task has.
+    """
+    for task, further in FURTHER.items():
+        fits = in_channels == latent_channels + further(latent_channels) and out_channels == latent_channels
+        if fits and (classes is not None) == (task == "upscaling"):
+            return task
+    if in_channels == out_channels == latent_channels:
+        raise UserError(
+            f"the UNet wants a label of its {classes} classes beside the text, and a request has none; "
+            "take the UNet of a text-to-image model"
+        )
+    known = ", ".join(f"{latent_channels + more(latent_channels)} for {task}" for task, more in FURTHER.items())
+    raise UserError(
+        f"the UNet goes from {in_channels} to {out_channels} channels, the autoencoder's latents have "
+        f"{latent_channels}; with those it takes {known}; take both from one model"
+    )

@@ -1,0 +1,235 @@
+"""Single files of the CompVis and Stability layout -> models: which tensor of the file is which parameter.
+
+Strict, as folders are: every tensor of the file is a parameter, an average of one, or on a short list of what is
+known to lie in such files without being painted with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from latentbrush.devices import precision
+from latentbrush.diffusion import Schedule
+from latentbrush.errors import UserError, short
+from latentbrush.formats import configs
+from latentbrush.formats.clip_configs import read_projected_text_config
+from latentbrush.formats.compvis import (
+    EMA,
+    UNET_PREFIX,
+    Stored,
+    autoencoder_places,
+    clip_places,
+    ema_key,
+    layout,
+    open_clip_places,
+    unet_places,
+)
+from latentbrush.formats.fields import Fields
+from latentbrush.formats.index import read_index
+from latentbrush.formats.network import read_network
+from latentbrush.formats.store import TensorFile
+from latentbrush.formats.weights import FLOATS, HALVES, Entry, all_finite, listed
+from latentbrush.nn import AutoencoderKL, CLIPTextModel, ProjectedTextModel, UNet
+
+__all__ = ["SingleFile", "Weights", "behind_keys", "empty_networks", "layouts_of"]
+
+Weights = Literal["ema", "raw"]
+CLIP_PREFIXES = ("cond_stage_model.transformer.", "conditioner.embedders.0.transformer.")
+OPEN_CLIP_PREFIXES = ("cond_stage_model.model.", "conditioner.embedders.0.model.", "conditioner.embedders.1.model.")
+TABLES = frozenset(
+    {"betas", "alphas_cumprod", "alphas_cumprod_prev", "sqrt_alphas_cumprod", "sqrt_one_minus_alphas_cumprod"}
+    | {"log_one_minus_alphas_cumprod", "sqrt_recip_alphas_cumprod", "sqrt_recipm1_alphas_cumprod"}
+    | {"posterior_variance", "posterior_log_variance_clipped", "posterior_mean_coef1", "posterior_mean_coef2"}
+    | {"lvlb_weights", "logvar", "denoiser.sigmas"}
+)
+"""The noise schedule's, all computed from its betas."""
+DROPPED = TABLES | {
+    *(f"{EMA}decay", f"{EMA}num_updates", "scale_factor"),
+    *(f"{prefix}text_model.embeddings.position_ids" for prefix in CLIP_PREFIXES),
+    *(f"{prefix}embeddings.position_ids" for prefix in CLIP_PREFIXES),
+    *(f"{prefix}text_projection.weight" for prefix in CLIP_PREFIXES),
+    *("cond_stage_model.logit_scale", "cond_stage_model.text_projection", "v_pred", "ztsnr"),
+    *(f"{prefix}attn_mask" for prefix in OPEN_CLIP_PREFIXES),
+}
+DROPPED_BELOW = ("first_stage_model.loss.", "model_ema.first_stage_model", "model_ema.cond_stage_model")
+READERS: Mapping[str, tuple[Callable[[Fields], Any], Callable[[Any], nn.Module]]] = {
+    "vae": (configs.read_autoencoder_config, AutoencoderKL),
+    "unet": (configs.read_unet_config, UNet),
+    "text_encoder": (configs.read_text_config, CLIPTextModel),
+    "text_encoder_2": (read_projected_text_config, ProjectedTextModel),
+}
+SCHEDULE_TOLERANCE = 2e-3
+"""Of the table of alphas; in half precision it is off by a quarter of that."""
+
+
+def empty_networks(directory: Path) -> dict[str, nn.Module]:
+    """Part -> its network on the meta device, by the settings in a folder."""
+
+    def nothing(part: str, network: nn.Module) -> None:
+        pass
+
+    parts = [part for part in read_index(directory).parts if part in READERS]
+    return {part: read_network(part, directory / part, READERS[part], nothing) for part in parts}
+
+
+def layouts_of(networks: Mapping[str, nn.Module], *, open_clip: bool | None = None) -> dict[str, dict[str, Stored]]:
+    """Part -> key in a single file -> what lies there.
+
+    `open_clip`: is the one text tower of Stable Diffusion 1 or 2 stored as OpenCLIP's? None: by its activation.
+    """
+    layouts = {}
+    for part, network in networks.items():
+        if isinstance(network, UNet):
+            places, prefix = unet_places(network.config), UNET_PREFIX
+        elif isinstance(network, AutoencoderKL):
+            places, prefix = autoencoder_places(network.config), "first_stage_model."
+        elif isinstance(network, ProjectedTextModel):
+            places = open_clip_places(network.config.text, "text_model.")
+            prefix = OPEN_CLIP_PREFIXES[2 if "text_encoder" in networks else 1]
+        else:
+            assert isinstance(network, CLIPTextModel)
+            xl = "text_encoder_2" in networks
+            other = network.config.activation == "gelu" if open_clip is None else open_clip
+            if other and not xl:
+                places, prefix = open_clip_places(network.config), OPEN_CLIP_PREFIXES[0]
+            else:
+                places, prefix = clip_places(network.config), CLIP_PREFIXES[xl]
+        layouts[part] = layout(network.state_dict(), places, prefix)
+    return layouts
+
+
+def behind_keys(networks: Mapping[str, nn.Module]) -> set[str]:
+    """What an OpenCLIP tower has in a single file and no model here: the layer that Stable Diffusion 2 leaves out,
+    and what only CLIP's own training asked for."""
+    if "text_encoder_2" in networks:
+        return {f"{prefix}logit_scale" for prefix in OPEN_CLIP_PREFIXES[1:]}
+    text, prefix = networks["text_encoder"], OPEN_CLIP_PREFIXES[0]
+    assert isinstance(text, CLIPTextModel)
+    layers = text.config.layers
+    names = [name for name in text.state_dict() if name.startswith(f"layers.{layers - 1}.")]
+    last = layout(names, open_clip_places(text.config), prefix)
+    block = f"{prefix}transformer.resblocks."
+    behind = {key.replace(f"{block}{layers - 1}.", f"{block}{layers}.", 1) for key in last}
+    return {*behind, f"{prefix}text_projection", f"{prefix}logit_scale"}
+
+
+@dataclass(frozen=True)
+class _Source:
+    """Where in the file a layout's tensor lies."""
+
+    entry: Entry
+    stored: Stored
+
+
+class SingleFile:
+    """The tensors of an open file as the parameters of networks of given shapes; data is read when asked for.
+
+    `weights`: the UNet's moving average or the raw ones; None for the average if there is one. `chosen`: which
+    it is; `left_out`: how many tensors of the other kind there are. `kept`: tensors of OpenCLIP's tower behind the
+    layer that is read, by key. UserError, naming file and key, for all that is missing, unknown or does not fit.
+    """
+
+    def __init__(self, file: TensorFile, networks: Mapping[str, nn.Module], weights: Weights | None = None) -> None:
+        self.file, self._path = file, file.path
+        keys = file.entries.keys()
+        layouts = layouts_of(networks, open_clip=any(key.startswith(OPEN_CLIP_PREFIXES[0]) for key in keys))
+        if "text_encoder" in layouts and not any(".transformer.text_model." in key for key in keys):
+            layouts["text_encoder"] = {  # transformers 5 leaves that segment out
+                key.replace(".transformer.text_model.", ".transformer."): stored
+                for key, stored in layouts["text_encoder"].items()
+            }
+        raw, averages = layouts["unet"], {ema_key(key): stored for key, stored in layouts["unet"].items()}
+        self.chosen = self._choice(weights, averages.keys() & keys, raw.keys() & keys)
+        self.left_out = len((raw if self.chosen == "ema" else averages).keys() & keys)
+        layouts["unet"] = averages if self.chosen == "ema" else raw
+        self.kept = sorted(behind_keys(networks) & keys)
+        known = {*raw, *averages, *self.kept, *DROPPED}.union(*layouts.values())
+        self._check_unknown([key for key in keys if key not in known and not key.startswith(DROPPED_BELOW)])
+        shapes = {part: _shapes(network) for part, network in networks.items()}
+        self._parts = {part: self._sources(layouts[part], shapes[part]) for part in layouts}
+
+    def _choice(self, weights: Weights | None, averages: set[str], raw: set[str]) -> Weights:
+        if weights not in (None, "ema", "raw"):
+            raise UserError(f"weights {short(weights)} is unknown; choose ema or raw")
+        found: dict[Weights, set[str]] = {"ema": averages, "raw": raw}
+        if weights is not None and not found[weights]:
+            what, other = ("moving averages", "raw") if weights == "ema" else ("raw weights", "ema")
+            raise UserError(f"{self._path} has no {what} of the UNet; leave out --weights or choose {other}")
+        return weights or ("ema" if averages else "raw")
+
+    def _check_unknown(self, unknown: list[str]) -> None:
+        if unknown:
+            raise UserError(
+                f"{self._path} holds {listed(unknown)}, unknown in such a model; if that is what it should hold, "
+                "it is of another kind than its settings say"
+            )
+
+    def _sources(self, wanted: Mapping[str, Stored], shapes: Mapping[str, tuple[int, ...]]) -> list[_Source]:
+        entries = self.file.entries
+        missing = [key for key in wanted if key not in entries]
+        if missing:
+            raise UserError(f"{self._path} lacks {listed(missing)} that its settings ask for; get the whole file")
+        sources = [_Source(entries[key], stored) for key, stored in wanted.items()]
+        wrong = [
+            f"{entry.key} {list(entry.shape)} instead of {list(stored.shapes(shapes)[0])}"
+            for entry, stored in ((source.entry, source.stored) for source in sources)
+            if entry.shape not in stored.shapes(shapes)
+        ]
+        if wrong:
+            raise UserError(f"{self._path} disagrees with its settings about the shape of {listed(wrong)}")
+        kinds = [f"{source.entry.key} {source.entry.dtype}" for source in sources if source.entry.dtype not in FLOATS]
+        if kinds:
+            raise UserError(f"{self._path} holds {listed(kinds)}; weights must be one of {', '.join(FLOATS)}")
+        return sources
+
+    def entries(self, part: str) -> list[Entry]:
+        return [source.entry for source in self._parts[part]]
+
+    def stored_dtype(self, part: str) -> torch.dtype:
+        """The half precision that all tensors of a part are stored in, else float32."""
+        kinds = {entry.dtype for entry in self.entries(part)}
+        return HALVES.get(kinds.pop(), torch.float32) if len(kinds) == 1 else torch.float32
+
+    def state(self, part: str, dtype: torch.dtype | None = None) -> dict[str, Tensor]:
+        """The parameters of a part by our names, as `dtype` or as stored. UserError for numbers that are not finite."""
+        state = {}
+        for source in self._parts[part]:
+            whole = self.finite(source.entry.key, dtype)
+            for name, tensor in zip(source.stored.names, source.stored.unpack(whole), strict=True):
+                state[name] = tensor.contiguous()
+        return state
+
+    def finite(self, key: str, dtype: torch.dtype | None = None) -> Tensor:
+        """One tensor of the file, as `dtype` or as stored. UserError if a number is not finite, or not as `dtype`."""
+        stored = self.file.read(key)
+        tensor = stored if dtype is None else stored.to(dtype)
+        if tensor.numel() and not all_finite(tensor):
+            if dtype is not None and all_finite(stored):
+                raise UserError(f"{self._path}: {key} holds numbers too large for {precision(dtype)}; choose float32")
+            raise UserError(f"{self._path}: {key} holds numbers that are not finite; copy or download it again")
+        return tensor
+
+    def check_schedule(self, schedule: Schedule) -> None:
+        """UserError where the file has a table of alphas that is not that of `schedule`."""
+        entry = self.file.entries.get("alphas_cumprod")
+        if entry is None or entry.dtype not in FLOATS:
+            return
+        table = self.finite(entry.key).double().flatten()
+        ours = schedule.alphas_cumprod.double()
+        if table.shape != ours.shape or bool(((table - ours).abs() > SCHEDULE_TOLERANCE).any()):
+            end = f"{table[-1]:.5f}" if len(table) else "nothing"
+            raise UserError(
+                f"{self._path} was trained with another noise schedule than its settings say: its alphas_cumprod ends "
+                f"at {end} after {len(table)} steps, not at {ours[-1]:.5f} after {len(ours)}; "
+                "convert it with the folder of its settings (convert --config, in Python config=)"
+            )
+
+
+def _shapes(network: nn.Module) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}

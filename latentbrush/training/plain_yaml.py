@@ -23,7 +23,7 @@ class _Loader(yaml.SafeLoader):
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):  # a few of them, each of the one before, are more than any memory
-            alias = self.peek_event()
+            alias = self.peek_event()  # type: ignore[no-untyped-call]  # its stub leaves it untyped
             raise ComposerError(None, None, "aliases (*) are not read; write the value again", alias.start_mark)
         return super().compose_node(parent, index)
 

@@ -37,6 +37,8 @@ def output_path(out: Path | None, stem: str) -> Path:
 
     UserError for another kind of file.
     """
+    if out is not None and out.name.lower() == ".png" and not out.is_dir():
+        raise UserError(f"cannot write {out}: it has no name before .png; name it {out.with_name('picture.png')}")
     if out is None or out.is_dir() or not out.suffix:
         return (out or Path("out")) / f"{stem}.png"
     if out.suffix.lower() != ".png":

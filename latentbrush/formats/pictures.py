@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from PIL import Image
@@ -65,6 +66,8 @@ def output_paths(out: Path | None, request: ImageRequest) -> list[Path]:
 def check_writable(paths: Sequence[Path], *, overwrite: bool) -> None:
     """Before any work is done: UserError where a picture exists (unless `overwrite`) or cannot be written."""
     for path in paths:
+        with suppress(FileNotFoundError, NotADirectoryError):
+            path.lstat()  # a name too long is an error here; later Pythons' is_dir and exists pass over it
         if path.is_dir():
             raise UserError(f"{path} is a folder; name a PNG file")
         if path.exists() and not overwrite:

@@ -18,6 +18,8 @@ LONGEST = 2000
 """Characters of a message: a hostile file's values may have millions."""
 SHOWN = 200
 """Letters of a value that a message repeats; files hold values of any length."""
+_OWN_WORDS = {"path_type": "needed is the name of a file or folder"}
+"""Where pydantic's speak of Python's types."""
 
 
 class UserError(ValueError):
@@ -50,11 +52,11 @@ def one_line(error: ValidationError) -> str:
     Names of union branches and validators, which pydantic puts into the path, mean nothing to a user.
     """
     first = error.errors()[0]
-    place = ".".join(str(part) for part in first["loc"] if str(part).replace("_", "").isalnum()) or "the value"
+    place = ".".join(str(part) for part in first["loc"] if str(part).replace("_", "").isalnum())
     given = first["input"]
-    value = "" if isinstance(given, (dict, BaseException)) else f", not {short(given)}"
-    message = str(first["msg"]).removeprefix("Value error, ")
-    return f"{place}: {message}{value}"
+    message = _OWN_WORDS.get(first["type"], str(first["msg"]).removeprefix("Value error, "))
+    told = isinstance(given, (dict, BaseException)) or ", not " in message
+    return f"{place}: {message}"[0 if place else 2 :] + ("" if told else f", not {short(given)}")
 
 
 def short(value: object) -> str:

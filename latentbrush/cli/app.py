@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import sys
 from collections.abc import Sequence
@@ -57,13 +58,17 @@ def run(arguments: Sequence[str]) -> int:
     try:
         code = app(args=list(arguments) or ["--help"], standalone_mode=False)
     except TyperException as error:
-        return _refused(error.format_message())
+        message = error.format_message()
+        missing = message.startswith("Missing")  # typer says of what, but not what it is
+        return _refused(f"{message.rstrip('.')}; see latentbrush COMMAND --help" if missing else message)
     except ValidationError as error:
         return _refused(one_line(error))
     except UserError as error:
         return _refused(str(error))
     except OSError as error:  # what no room foresaw: a full disk, a vanished mount
-        return _refused(f"{error.filename or 'a file'} could not be read or written: {error.strerror or error}")
+        name = error.filename or "standard output, or a file,"  # a stream has no name
+        remedy = "; give one of at most 255 bytes" if error.errno == errno.ENAMETOOLONG else ""
+        return _refused(f"{name} could not be read or written: {error.strerror or error}{remedy}")
     except typer.Abort:
         code = INTERRUPTED
     if code == INTERRUPTED:  # typer turns a command's KeyboardInterrupt into this code, without a word

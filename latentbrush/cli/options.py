@@ -19,6 +19,8 @@ def whole(text: str) -> int:
     try:
         return int(text)
     except ValueError:
+        if text.isdigit():  # Python reads up to 4,300 of them
+            raise typer.BadParameter(f"a number of {len(text)} digits is too large; give one such as 20") from None
         raise typer.BadParameter(f"{text!r} is not a whole number; give one such as 20") from None
 
 
@@ -29,7 +31,7 @@ def number(text: str) -> float:
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise typer.BadParameter(f"{text!r} is not a finite number; give one such as 3 or 7.5")
+        raise typer.BadParameter(f"{text!r} is not a finite number; give one such as 0.5 or 7")
     return value
 
 

@@ -122,8 +122,11 @@ def _told(file: Path) -> PictureRecord | Parameters:
     texts = formats.read_texts(file)
     if formats.METADATA_KEY in texts:
         return formats.parse_record(texts[formats.METADATA_KEY], str(file))
-    if formats.PARAMETERS_KEY in texts:
-        return formats.parse_parameters(texts[formats.PARAMETERS_KEY])
+    if texts.get(formats.PARAMETERS_KEY, "").strip():
+        try:
+            return formats.parse_parameters(texts[formats.PARAMETERS_KEY])
+        except UserError as error:
+            raise UserError(f"{file}: {error}") from None
     if formats.COMFYUI_KEY in texts:
         return formats.parse_comfyui(texts[formats.COMFYUI_KEY], str(file))
     raise UserError(f"{file} does not say how it was painted; give a PNG with its metadata")

@@ -40,8 +40,11 @@ def parse_comfyui(text: str, name: str) -> Parameters:
         raise UserError(f"{name}: the graph has {len(text)} letters, at most {10 * MAX_LENGTH} are read")
     try:
         nodes = json.loads(text)
+        json.dumps(nodes, ensure_ascii=False).encode()  # half a letter would fail wherever the prompt is written
     except (ValueError, RecursionError):
-        raise UserError(f"{name}: the prompt it carries is no JSON; give a picture whose metadata is whole") from None
+        raise UserError(
+            f"{name}: the prompt it carries is no JSON in UTF-8; give a picture whose metadata is whole"
+        ) from None
     samplers = [node for node in _nodes(nodes) if node.get("class_type") == "KSampler"]
     if not samplers:
         raise UserError(f"{name}: its graph has no KSampler node; only plain graphs of ComfyUI are read")

@@ -171,7 +171,7 @@ def _start(reader: _Reader, image: str | None) -> Start:
         return Start(image=image) if strength is None else Start(image=image, strength=strength)
     if image is not None:
         reader.notes.append("--image is not used: the text does not speak of a picture to start from")
-    elif told is not None:
+    elif told is not None and strength is not None:  # else it has a note already
         reader.note("Denoising strength", told, "painted from noise; give the picture to start from with --image")
     return Start()
 

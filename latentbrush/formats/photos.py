@@ -31,6 +31,7 @@ def load_photo(path: str | Path) -> Photo:
     path = Path(path)
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "is no file" if path.exists() else "does not exist"
+        what = "is a link that leads nowhere" if path.is_symlink() and not path.exists() else what
         raise UserError(f"the picture {path} {what}; give a picture file such as a PNG or JPEG")
     try:
         file = path.open("rb")

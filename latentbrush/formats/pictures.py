@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from PIL import Image
@@ -37,6 +38,8 @@ def output_path(out: Path | None, stem: str) -> Path:
 
     UserError for another kind of file.
     """
+    if out is not None and out.name.lower() == ".png" and not out.is_dir():
+        raise UserError(f"cannot write {out}: it has no name before .png; name it {out.with_name('picture.png')}")
     if out is None or out.is_dir() or not out.suffix:
         return (out or Path("out")) / f"{stem}.png"
     if out.suffix.lower() != ".png":
@@ -63,6 +66,8 @@ def output_paths(out: Path | None, request: ImageRequest) -> list[Path]:
 def check_writable(paths: Sequence[Path], *, overwrite: bool) -> None:
     """Before any work is done: UserError where a picture exists (unless `overwrite`) or cannot be written."""
     for path in paths:
+        with suppress(FileNotFoundError, NotADirectoryError):
+            path.lstat()  # a name too long is an error here; later Pythons' is_dir and exists pass over it
         if path.is_dir():
             raise UserError(f"{path} is a folder; name a PNG file")
         if path.exists() and not overwrite:

@@ -48,6 +48,7 @@ def resolve_model(model: str | Path) -> Path:
         return shipped[model]
     path = Path(os.path.expanduser(model))  # Path's own raises for a ~name without a home
     if not path.is_dir():
-        what = "is a file, not a folder" if path.is_file() else "does not exist"
+        there = "is no folder" if os.path.lexists(path) else "does not exist"  # a device, a link that leads nowhere
+        what = "is a file, not a folder" if path.is_file() else there
         raise UserError(f"model {str(model)!r} {what}; give a diffusers folder or a shipped model ({names})")
     return path

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from latentbrush.data.emoji import CaptionMix
 from latentbrush.diffusion import Prediction, Schedule, Weighting
-from latentbrush.errors import UserError, one_line
+from latentbrush.errors import UserError, one_line, short
 from latentbrush.formats.fields import MOST
 from latentbrush.nn import AutoencoderConfig, CLIPTextConfig, CLIPVisionConfig, UNetConfig
 from latentbrush.training.limits import MOST_BATCH, MOST_STEPS, MOST_TOKENS, refuse_endless
@@ -34,22 +34,42 @@ def _known_fields(config: type) -> BeforeValidator:
     names = [field.name for field in fields(config)]
 
     def check(value: Any) -> Any:
-        unknown = sorted(set(value) - set(names), key=str) if isinstance(value, dict) else []
-        if unknown:
-            raise ValueError(f"unknown key {unknown[0]!r}; known are {', '.join(names)}")
+        _refuse_unknown(value, names)
         return value
 
     return BeforeValidator(check)
 
 
+def _refuse_unknown(value: Any, names: Iterable[str]) -> None:
+    unknown = sorted(set(value) - set(names), key=str) if isinstance(value, dict) else []
+    if unknown:
+        raise ValueError(f"unknown key {short(unknown[0])}; known are {', '.join(names)}")
+
+
+def _not_empty(value: Any) -> Any:
+    if value == "":  # Path("") would be the current folder
+        raise ValueError("'' is no name; give that of a folder, . for the current one")
+    return value
+
+
+Folder = Annotated[Path, BeforeValidator(_not_empty)]
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known(cls, values: Any) -> Any:
+        """pydantic refuses unknown keys, too, but does not say which there are."""
+        _refuse_unknown(values, cls.model_fields)
+        return values
 
 
 class DataRecipe(_Strict):
     """An emoji world on white: `size` pixels a side, drawn with the named captions."""
 
-    path: Path
+    path: Folder
     size: int = Field(ge=8, le=1024)
     captions: Annotated[CaptionMix, _known_fields(CaptionMix)] = CaptionMix()
     family_exponent: float = Field(0.5, ge=0.0, le=1.0)
@@ -157,8 +177,8 @@ class TextToImageRecipe(_Stage):
     """
 
     stage: Literal["text-to-image"]
-    first_stage: Path
-    text_from: Path | None = None
+    first_stage: Folder
+    text_from: Folder | None = None
     tokenizer: TokenizerRecipe = TokenizerRecipe()
     text: Annotated[CLIPTextConfig, _known_fields(CLIPTextConfig), AfterValidator(refuse_endless)]
     text_lr_scale: float = Field(1.0, ge=0.0)
@@ -209,7 +229,7 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> AnyRecipe:
         _override(values, override)
     stage = values.get("stage")
     if not isinstance(stage, str) or stage not in STAGES:
-        raise UserError(f"recipe {path}: stage {stage!r} is unknown; choose one of {', '.join(STAGES)}")
+        raise UserError(f"recipe {path}: stage {short(stage)} is unknown; choose one of {', '.join(STAGES)}")
     try:
         return STAGES[stage].model_validate(values)
     except ValidationError as error:

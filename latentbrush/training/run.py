@@ -36,7 +36,9 @@ class Run:
         self._resume = resume
         if resume:
             self._refuse_another_recipe(recipe)
-        elif directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
+        elif directory.exists() and not directory.is_dir():
+            raise UserError(f"{directory} is no folder; name a new one for the run")
+        elif directory.exists() and any(directory.iterdir()):
             raise UserError(f"{directory} exists and is not empty; name a new folder, or --resume the run in it")
 
     def begin(self) -> None:

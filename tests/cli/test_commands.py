@@ -13,6 +13,7 @@ from typing import Any, get_args
 import pytest
 import yaml
 
+from latentbrush import formats
 from latentbrush.data import emoji
 from latentbrush.data.folder import ImageFolder
 from latentbrush.request import Precision
@@ -112,7 +113,7 @@ def test_a_process_ends_with_code_2_and_one_line(tmp_path: Path) -> None:
         (["data", "emoji", "a", "b"], "b"),
         (["data", "emoji", "file"], "file is not a folder"),
         (["data", "emoji", "full"], "full is not empty"),
-        (["train"], "'recipe'"),
+        (["train"], "Missing argument 'recipe'; see latentbrush COMMAND --help"),
         (["train", "recipe.yaml"], "--run"),
         (["train", "absent.yaml", "--run", "run"], "absent.yaml"),
         (["train", "full", "--run", "run"], "full"),
@@ -121,7 +122,7 @@ def test_a_process_ends_with_code_2_and_one_line(tmp_path: Path) -> None:
         (["train", "recipe.yaml", "--run", "run", "--set", "speed=9"], "speed"),
         (["train", "recipe.yaml", "--run", "run", "--set", "stage=gan"], "'gan'"),
         (["train", "recipe.yaml", "--run", "full"], "full exists and is not empty"),
-        (["train", "recipe.yaml", "--run", "file"], "file exists"),
+        (["train", "recipe.yaml", "--run", "file"], "file is no folder; name a new one"),
         (["train", "recipe.yaml", "--run", "run", "--resume"], "run holds no run to resume"),
         (["train", "recipe.yaml", "--run", "run", "--faster"], "--faster"),
     ],
@@ -134,6 +135,18 @@ def test_bad_arguments_are_refused_in_one_line(
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "diary.txt").write_text("mine", encoding="utf-8")
     assert said in refused(*arguments)
+
+
+def test_a_full_standard_output_is_named(run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is printed may find no room either, and a stream has no name."""
+
+    def full(model: str, sampler: str | None = None) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(formats, "summarise", full)
+    outcome = run("info")
+    assert outcome.code == 2
+    assert outcome.err.startswith("latentbrush: error: standard output, or a file, could not be read or written: No sp")
 
 
 RECIPE = {

@@ -15,7 +15,8 @@ from PIL import Image
 from latentbrush.cli.photo import photo_in
 from latentbrush.cli.shared import PaintOptions
 from latentbrush.diffusion import SAMPLERS
-from latentbrush.formats import METADATA_KEY
+from latentbrush.errors import UserError
+from latentbrush.formats import METADATA_KEY, load_photo
 from latentbrush.request import ImageRequest
 
 pytestmark = pytest.mark.capability("image-to-image")
@@ -99,6 +100,12 @@ def test_files_that_are_no_photograph(refused: Callable[..., str], model_folder:
     }.items():
         assert said in refused(*painting(model_folder, tmp_path / name))
     assert "--image" in refused("img2img", "a red heart")
+
+
+def test_a_link_that_leads_nowhere_is_no_absent_file(tmp_path: Path) -> None:
+    (tmp_path / "link.png").symlink_to("absent.png")
+    with pytest.raises(UserError, match=r"link\.png is a link that leads nowhere; give a picture file"):
+        load_photo(tmp_path / "link.png")
 
 
 def test_without_standard_error_a_picture_is_read_all_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -484,6 +484,8 @@ def test_files_that_are_no_pictures(refused: Callable[..., str], tmp_path: Path)
     foreign(tmp_path / "long.png", PARAMETERS_KEY, "x" * 1_000_000)
     foreign(tmp_path / "whole.png", "comment", "not painted")
     foreign(tmp_path / "graph.png", "prompt", '{"1": {}}')
+    foreign(tmp_path / "half.png", "prompt", '{"1": {"class_type": "KSampler", "inputs": {"positive": "\\ud83d"}}}')
+    foreign(tmp_path / "empty.png", PARAMETERS_KEY, " ")
     packed = PngInfo()
     packed.add_text(PARAMETERS_KEY, "x" * 10**7, zip=True)  # 10 kB in the file
     Image.new("RGB", (8, 8)).save(tmp_path / "packed.png", pnginfo=packed)
@@ -491,7 +493,9 @@ def test_files_that_are_no_pictures(refused: Callable[..., str], tmp_path: Path)
     for name, said in {
         "absent.png": "does not exist",
         "notes.png": "its format is none of those known here",
-        "long.png": "1000000 letters, at most 100000 are read",
+        "long.png": "long.png: the parameters text has 1000000 letters, at most 100000 are read",
+        "half.png": "half.png: the prompt it carries is no JSON in UTF-8",
+        "empty.png": "empty.png does not say how it was painted",
         "packed.png": "cannot be read",
         "whole.png": "does not say how it was painted; give a PNG with its metadata",
         "graph.png": "has no KSampler node",

@@ -175,6 +175,7 @@ BAD_VALUES = {
     "last seed 2**63": (["--seed", str(2**63 - 1), "--count", "2"], [str(2**63 - 1), "2 pictures"]),
     "model, absent": (["--model", "no/model"], ["'no/model'", "does not exist"]),
     "model, empty": (["--model", "empty"], ["empty has no model_index.json", "nothing"]),
+    "model, a device": (["--model", "/dev/null"], ["/dev/null"]),
     "model, a file": (["--model", "file"], ["file is neither a safetensors file"]),
     "model, name too long": (["--model", "m" * 300], ["m" * 300]),
     "out, exists": (["--out", "there.png"], ["there.png exists", "--overwrite"]),

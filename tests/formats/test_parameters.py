@@ -215,6 +215,7 @@ def test_a_strength_counts_with_a_picture(model: LatentDiffusion) -> None:
     request, notes = read(model, "Denoising strength: 7", image)
     assert request.start == Start(image=image)
     assert "from 0 to 1" in notes[0]
+    assert read(model, "Denoising strength: 7") == (read(model, "")[0], notes)  # once, and not that it is left out
     request, notes = read(model, "", image)
     assert request.start == Start()
     assert "--image is not used" in notes[0]

@@ -27,10 +27,10 @@ def test_a_folder_with_something_in_it_is_refused_and_left_alone(tmp_path: Path)
     assert [path.name for path in tmp_path.iterdir()] == ["diary.txt"]
 
 
-@pytest.mark.parametrize("place", ["diary.txt", "diary.txt/run"])
-def test_a_file_in_the_way_is_refused(place: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("place", "said"), [("diary.txt", "diary.txt is no folder; name"), ("diary.txt/run", "/run")])
+def test_a_file_in_the_way_is_refused(place: str, said: str, tmp_path: Path) -> None:
     (tmp_path / "diary.txt").write_text("mine", encoding="utf-8")
-    with pytest.raises(UserError, match=place):
+    with pytest.raises(UserError, match=said):
         Run(tmp_path / place, autoencoder_recipe(tmp_path), resume=False).begin()
 
 

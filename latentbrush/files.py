@@ -116,8 +116,12 @@ def new_folders(folder: Path, *, keep: bool = True) -> Iterator[None]:
                 made.rmdir()
 
 
-def small_text(path: Path, most: int = MAX_TEXT) -> str:
-    """A text file. OSError or ValueError for what is no regular file of UTF-8, or has more than `most` bytes."""
+def small_text(path: Path, most: int | None = None) -> str:
+    """A text file. OSError or ValueError for what is no regular file of UTF-8, or has more than `most` bytes.
+
+    `most`: None for `MAX_TEXT`.
+    """
+    most = MAX_TEXT if most is None else most
     if path.exists() and not path.is_file():
         raise ValueError("it is no regular file")  # a pipe would be waited for, a device never end
     size = path.stat().st_size

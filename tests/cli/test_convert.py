@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from latentbrush.formats import read_request
+from latentbrush.formats import read_record
 
 pytestmark = pytest.mark.capability("single-file")
 
@@ -53,7 +53,7 @@ def test_what_is_chosen_is_told_and_recorded(run: Callable[..., Any], model_fold
     options = ("--seed", "1", "--model", "tiny.safetensors", "--prediction", "sample", "--weights", "raw")
     outcome = run("txt2img", "a red heart", *options, "--out", "x.png")
     assert "prediction sample" in outcome.err
-    request = read_request(tmp_path / "x.png")
+    request = read_record(tmp_path / "x.png").request
     assert (request.model.prediction, request.model.weights) == ("sample", "raw")
     outcome = run("reproduce", "x.png", "--out", "again.png")
     assert "identical to" in outcome.out

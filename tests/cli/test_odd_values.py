@@ -92,6 +92,10 @@ VALUES: dict[str, st.SearchStrategy[str]] = {
     "dtype": some("auto", "float32", "float16", "bfloat16", odd=TEXT | st.sampled_from(["int8", "torch.float32"])),
     "out": some("x.png", "new", "new/x.png", odd=TEXT.filter(stays_here) | st.sampled_from(PLACES)),
     "image": some("file.png", odd=TEXT | st.sampled_from(["absent.png", ".", "/dev/zero", "/dev/null"])),
+    "sigmas": some("spaced", "karras", "exponential", "beta", "simple", "sgm_uniform"),
+    "guidance_rescale": some(0, 0.7, 1, odd=TEXT | st.floats()),
+    "prediction": some("epsilon", "v_prediction", "sample"),
+    "weights": some("ema", "raw"),
     "strength": some(0, 0.5, 1, odd=TEXT | st.floats()),
     "levels": some(2, 3, odd=TEXT | st.integers()),
     "file": some("painted.png", odd=TEXT | st.sampled_from(["file.png", "absent.png", ".", "/dev/zero"])),
@@ -105,6 +109,8 @@ VALUES: dict[str, st.SearchStrategy[str]] = {
 }
 ALWAYS = {"prompt", "model", "image", "steps", "out", "seeds", "data", "run"}
 """The options that nearly every line has, lest defaults decide what is tried."""
+SELDOM = {"mask", "control", "weights", "config"}
+"""Options that few models or pictures allow."""
 RECIPE = """
 stage: autoencoder
 data: {path: DATA, size: 8}
@@ -127,7 +133,8 @@ def command_lines(draw: st.DrawFn, commands: Commands) -> list[str]:
         argument = isinstance(declared, ArgumentInfo)
         # A picture was painted as it was, and over another only where it says so.
         always = argument or (parameter.name in ALWAYS and name != "reproduce")
-        if draw(st.integers(0, 29)) == 0 if always else draw(st.integers(0, 3)):
+        often = parameter.name not in SELDOM
+        if draw(st.integers(0, 29)) == 0 if always else draw(st.integers(0, 3 if often else 29)):
             continue
         # Within Annotated, the first of an option's own names arrives as its default.
         names = [name for name in (declared.default, *(declared.param_decls or ())) if isinstance(name, str)]

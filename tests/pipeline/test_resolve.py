@@ -30,8 +30,9 @@ def test_every_none_is_filled_from_the_model(model: LatentDiffusion) -> None:
     empty = ImageRequest(prompt="a red cat")
     assert nones(empty.model_dump()) > 0
     resolved = resolve(model, empty)
-    # There is no picture to start from or to read, and the model is told no sizes.
-    assert nones(resolved.model_dump(exclude={"start", "control", "micro"})) == 0
+    # There is no picture to start from or to read, and the model is told no sizes; what its files say of it holds.
+    unsaid = {"start": True, "control": True, "micro": True, "model": {"prediction", "weights"}}
+    assert nones(resolved.model_dump(exclude=unsaid)) == 0
     assert resolved.canvas == Canvas(width=24, height=16)
     assert (resolved.sampling.sampler, resolved.sampling.steps) == ("dpmpp_2m", 9)
     assert resolved.guidance == GuidanceRequest(weight=2.5, negative="")
@@ -58,7 +59,7 @@ def test_what_is_said_is_kept(model: LatentDiffusion) -> None:
         prompt="",
         model=ModelRequest(name="./mine", dtype="float32"),
         canvas=Canvas(width=8, height=12),
-        sampling=Sampling(sampler="euler", steps=1, seed=0, count=5, batch_size=2),
+        sampling=Sampling(sampler="euler", sigmas="karras", steps=1, seed=0, count=5, batch_size=2),
         guidance=GuidanceRequest(weight=0.0, negative="a dog"),
     )
     assert resolve(model, given) == given

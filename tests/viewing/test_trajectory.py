@@ -78,7 +78,7 @@ def test_the_frames_are_bounded_and_even() -> None:
 
 def test_levels_of_one_time_are_frames_of_their_own() -> None:
     """Karras's levels are told to the network by their times, rounded, of which two may be one."""
-    plan = make_plan("dpmpp_2m", Schedule(), 60, PlanConfig("linspace", use_karras_sigmas=True))
+    plan = make_plan("dpmpp_2m", Schedule(), 60, PlanConfig("linspace", sigmas="karras"))
     times = [step.at.t for step in plan.steps]
     assert len(set(times)) < len(times) == 60  # as it was meant
     trajectory = Trajectory(plan, most=100)

@@ -140,7 +140,7 @@ def test_bad_arguments_are_refused_in_one_line(
 def test_a_full_standard_output_is_named(run: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """What is printed may find no room either, and a stream has no name."""
 
-    def full(model: str, sampler: str | None = None) -> None:
+    def full(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(formats, "summarise", full)

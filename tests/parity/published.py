@@ -176,11 +176,20 @@ def exactly(scheduler):
         up = (low**2 * (high**2 - low**2) / high**2) ** 0.5
         down = (low**2 - up**2) ** 0.5
         down[-1] = 0
+        size = in_pairs(low**2)
         for name, values in (("sigmas_up", up), ("sigmas_down", down)):
-            twice = torch.cat([values[:1], values[1:].repeat_interleave(2), values[-1:]])
-            assert torch.allclose(twice.float(), getattr(scheduler, name), rtol=1e-3, equal_nan=True)
+            twice = in_pairs(values)
+            # Theirs is the root of a float32 difference of squares of this size: measured 2e-7. NaN is its 0 / 0 at
+            # the end, where nothing is read, or the root of a difference that is rounded below 0.
+            error = (twice**2 - getattr(scheduler, name).double() ** 2).abs()
+            assert (error <= 1e-6 * size)[~error.isnan()].all()
             setattr(scheduler, name, twice)
     return scheduler
+
+
+def in_pairs(values):
+    """Every value twice but the first, and the last thrice, as the DPM2 schedulers lay their tables out."""
+    return torch.cat([values[:1], values[1:].repeat_interleave(2), values[-1:]])
 
 
 def step(scheduler, raw, t, x, **options):
@@ -229,6 +238,10 @@ def step_options(scheduler, generators, eta=None):
     if isinstance(scheduler, DPMSolverSDEScheduler):
         scheduler.noise_sampler = scheduler.noise_sampler or Motion(generators)
         return {}
+    if isinstance(scheduler, ORACLES["lms"]) and scheduler.begin_index:
+        # Of the full list's index it takes its order, and so from a guide coefficients of slopes that it has not
+        # seen, which it leaves out of the sum. Here it is told how many there are.
+        return {"order": min(len(scheduler.derivatives) + 1, 4)}
     if not isinstance(scheduler, tuple(ORACLES[name] for name in DRAWING)):
         return {}
     if isinstance(scheduler, ORACLES["dpmpp_2m_sde"]):

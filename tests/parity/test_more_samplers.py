@@ -24,6 +24,18 @@ from published import (
 from latentbrush.diffusion import SAMPLERS, Denoiser, PictureNoise, PlanConfig, make_plan, picture_seeds
 
 SEEDS = picture_seeds(21, 2)
+# Paths over the cosine schedule begin at sigma 20000, and five steps of beta's go from 3600 to 0.3: what is left of x
+# has the float32 roundings of x times such a ratio. In float64 all agree to 2e-11. Measured 4e-5; 4e-4, 9e-4 of those
+# that count slopes more than once; of DEIS, whose weights are float32 differences of numbers 10000 times themselves,
+# 1e-2, 8e-4 and 5e-4.
+FROM_20000 = {
+    "beta": 1e-4,
+    ("lms", "beta"): 1e-3,
+    ("dpm2", "beta"): 2e-3,
+    ("deis", "beta"): 2e-2,
+    ("deis", "karras"): 2e-3,
+    ("deis", "exponential"): 1e-3,
+}
 
 
 @pytest.mark.capability("karras-sigmas", "sigma-paths")
@@ -32,14 +44,21 @@ SEEDS = picture_seeds(21, 2)
 @pytest.mark.parametrize(("schedule", "prediction"), [("sd", "epsilon"), ("cosine", "v_prediction")])
 def test_paths_of_sigmas(path, name, schedule, prediction, judge):
     as_oracle, tolerance = judge
-    if (schedule, prediction, tolerance) == ("cosine", "epsilon", PUBLISHED):
-        tolerance = 1e-4  # x0 divides float32 by alpha = 5e-5
+    if (schedule, tolerance) == ("cosine", PUBLISHED):
+        tolerance = FROM_20000.get((name, path), FROM_20000.get(path, PUBLISHED))
     for n_steps, spacing in [(1, "leading"), (5, "trailing"), (20, "linspace")]:
         options = {f"use_{path}_sigmas": True, "steps_offset": 1}
         scheduler = as_oracle(oracle(name, SCHEDULES[schedule], n_steps, prediction, spacing, **options))
         config = config_of(name, spacing, **options)
         ours, _ = paint(name, SCHEDULES[schedule], n_steps, prediction, config, SEEDS)
         theirs, _ = paint_published(scheduler, SEEDS)
+        assert all(x.isfinite().all() for x in ours)
+        if (name, schedule, path) == ("dpm2_ancestral", "cosine", "beta") and n_steps > 1:
+            # Down to less than 1 from hundreds its sigmas_down is rounded to 0, and the middle in log(sigma) to NaN.
+            assert theirs[-1].isnan().all()
+            known = [x for x in theirs if x.isfinite().all()]
+            assert len(known) >= len(theirs) - 3
+            ours, theirs = ours[: len(known)], known
         assert_close(ours, theirs, tolerance)
 
 

@@ -176,10 +176,15 @@ def _middle(now: Level, after: Level, table: NDArray[np.float32]) -> Level:
 
 
 def _down32(step: Step) -> Level:
-    """The level of `ancestral`, computed in float32 as diffusers does; only middles are taken from it."""
+    """The level of `ancestral`, computed in float32 as diffusers does; only middles are taken from it.
+
+    A step down to a few thousandths leaves nothing of that difference of squares, or less: then it is what
+    `ancestral` says, because a middle at 0, which diffusers takes, makes the picture NaN.
+    """
     high, low = (torch.tensor([level.sigma], dtype=torch.float32) for level in (step.now, step.next))
     up = (low**2 * (high**2 - low**2) / high**2) ** 0.5
-    return Level(1.0, float((low**2 - up**2) ** 0.5))
+    down = low**2 - up**2
+    return Level(1.0, float(down**0.5)) if down > 0 else ancestral(step.now, step.next)[0]
 
 
 def _middle32(one: Level, other: Level, table: NDArray[np.float32]) -> Level:

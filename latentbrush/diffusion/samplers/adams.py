@@ -29,7 +29,7 @@ def lms(
     """The linear multistep method of Adams and Bashforth in x / alpha over sigma / alpha, with unequal steps
     (k-diffusion's sampler of this name), deterministic. No alpha may be 0. Returns the finished x (B, c, h, w).
     """
-    return _adams(denoise, x, steps, on_step, lambda ratio: ratio, [order] * len(steps))
+    return _adams(denoise, x, steps, on_step, _itself, np.ones_like, [order] * len(steps))
 
 
 def deis(
@@ -50,7 +50,14 @@ def deis(
     orders = [
         order_of(i, len(steps), order, euler_last=False, lower_order_final=lower_order_final) for i in range(len(steps))
     ]
-    return _adams(denoise, x, steps, on_step, np.log, orders)
+    return _adams(denoise, x, steps, on_step, np.log, np.exp, orders)
+
+
+Function = Callable[[np.ndarray], np.ndarray]
+
+
+def _itself(rho: np.ndarray) -> np.ndarray:
+    return rho
 
 
 def _adams(
@@ -58,9 +65,11 @@ def _adams(
     x: Tensor,
     steps: Sequence[Step],
     on_step: OnStep,
-    variable: Callable[[np.ndarray], np.ndarray],
+    variable: Function,
+    rate: Function,
     orders: Sequence[int],
 ) -> Tensor:
+    """Polynomials in `variable` of rho = sigma / alpha; `rate` is rho's derivative by it, where it has a value."""
     past: list[tuple[float, Tensor]] = []  # (rho, slope), the last first
     for (step, level), order in zip(with_level_after(steps), orders, strict=True):
         (alpha, sigma), (alpha_next, sigma_next) = step.now.floats(), step.next.floats()
@@ -68,7 +77,8 @@ def _adams(
         slope = (x - alpha * seen.x0) / sigma  # eps, but of a clipped x0
         past = [(sigma / alpha, slope), *past][: max(orders)]
         used = past[:order]
-        shares = _integrals([rho for rho, _ in used], sigma / alpha, sigma_next / alpha_next, variable)
+        places = variable(np.array([*(rho for rho, _ in used), sigma_next / alpha_next]))
+        shares = _integrals(places[:-1], places[0], places[-1], rate)
         x = x / alpha
         for share, (_, slope) in zip(shares, used, strict=True):
             x = x + share * slope
@@ -80,15 +90,15 @@ NODES, WEIGHTS = np.polynomial.legendre.leggauss(32)
 """Exact for polynomials of degree 63, and to rounding for what a step integrates."""
 
 
-def _integrals(
-    rhos: Sequence[float], start: float, end: float, variable: Callable[[np.ndarray], np.ndarray]
-) -> list[float]:
-    """The integral over rho from `start` to `end` of each Lagrange polynomial in variable(rho) through `rhos`."""
-    rho = start + (end - start) * (NODES + 1) / 2
-    place, places = variable(rho), variable(np.array(rhos)).tolist()
+def _integrals(places: np.ndarray, start: float, end: float, rate: Function) -> list[float]:
+    """The integral from `start` to `end` of `rate` times each Lagrange polynomial through `places`.
+
+    In the polynomial's own variable, because a logarithm near the end of a long step is far from any polynomial.
+    """
+    place = start + (end - start) * (NODES + 1) / 2
     result = []
     for k, own in enumerate(places):
-        basis = np.ones_like(rho)
+        basis = rate(place)
         for other in (*places[:k], *places[k + 1 :]):
             basis = basis * (place - other) / (own - other)
         result.append(float((end - start) / 2 * (WEIGHTS * basis).sum()))

@@ -7,6 +7,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -111,6 +112,17 @@ def test_make_demo_twice() -> None:
         assert done.returncode == 0, done.stderr
         assert "out/a-red-heart.png" in done.stdout
         assert (ROOT / "out" / "a-red-heart.png").is_file()
+
+
+def test_the_rooms_are_those_of_the_contract_in_its_order() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"][
+        "contracts"
+    ]
+    layers = [layer.strip("()") for layer in contracts[0]["layers"]]
+    rooms = re.findall(r"^\| `(\w+)(?:/|\.py)` \|", README, flags=re.MULTILINE)
+    there = [layer for layer in layers if layer != "__main__" and (ROOT / "latentbrush" / layer).exists()]
+    there += [layer for layer in layers if (ROOT / "latentbrush" / f"{layer}.py").exists()]
+    assert rooms == [layer for layer in layers if layer in there and layer != "__main__"]
 
 
 def test_pictures_exist() -> None:

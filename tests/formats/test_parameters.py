@@ -163,7 +163,7 @@ def read(model: LatentDiffusion, settings: str, start: str | None = None) -> tup
         ("Size: 9x8", "multiples of 2"),
         ("Size: 99999999x2", "multiples of 2"),
         ("Size: 512x512", "Size: '512x512': more than 4 times what this model paints; painted at 16x24"),
-        ("Sampler: UniPC", "Sampler: 'UniPC': not one of DDIM, Euler, DPM++ 2M"),
+        ("Sampler: DPM adaptive", "Sampler: 'DPM adaptive': not one of DDIM, Euler, DPM++ 2M"),
         ("Denoising strength: 0.5", "give the picture to start from with --image"),
         ("Colour: \x1b[31m", "Colour: '\\x1b[31m'"),
         ("Colour: " + "x" * 1000, "xxx...: there is no such setting"),

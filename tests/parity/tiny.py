@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import tempfile
 from pathlib import Path
 from typing import Any, Literal
@@ -103,8 +104,10 @@ def tiny_autoencoder(seed: int = 2, **changes: Any) -> AutoencoderKL:
 
 
 def tiny_scheduler(kind: Kind, scheduler: type = DDIMScheduler, **changes: Any) -> Any:
-    """Stable Diffusion's own configuration for a diffusers scheduler; sd2 predicts v."""
+    """Stable Diffusion's own configuration for a diffusers scheduler, as far as it has such; sd2 predicts v."""
     config = {**BETAS, "prediction_type": "epsilon" if kind == "sd1" else "v_prediction"}
+    if "steps_offset" not in inspect.signature(scheduler).parameters:  # it has a spacing of its own
+        del config["steps_offset"]
     if scheduler is DDIMScheduler:
         config |= {"set_alpha_to_one": False, "clip_sample": False}
     return scheduler(**{**config, **changes})

@@ -10,7 +10,7 @@ import typer
 
 from latentbrush.cli.options import filename, whole
 from latentbrush.cli.photo import photo_in
-from latentbrush.cli.tables import print_table
+from latentbrush.cli.tables import print_table, shown
 from latentbrush.errors import UserError, short
 from latentbrush.request import ImageRequest, ModelRequest, Sampling
 
@@ -56,7 +56,7 @@ def diffuse(
         columns=(columns := ("t", "alpha", "sigma", "noise RMSE", "x0 RMSE", "output MSE")),
         right=columns,
     )
-    print(path)
+    print(shown(str(path)))
 
 
 def _sheet_path(image: Path, out: Path | None) -> Path:

@@ -12,6 +12,7 @@ from latentbrush.cli.options import filename, number
 from latentbrush.cli.photo import photo_in
 from latentbrush.cli.progress import steps_bar
 from latentbrush.cli.shared import PaintOptions, with_paint_options
+from latentbrush.cli.tables import shown
 from latentbrush.cli.views import Views
 from latentbrush.errors import short
 from latentbrush.request import Control, ImageRequest, Start
@@ -127,5 +128,5 @@ def paint_to_files(request: ImageRequest, options: PaintOptions, images: Images 
     with steps_bar(plan.calls * batches) as on_step:
         for picture, path in zip(stream(model, request, views.watching(on_step), images), paths, strict=True):
             save_picture(picture.image, path, None if options.no_metadata else texts_of(model, picture.record(model)))
-            print(f"{path} (seed {picture.seed})")
+            print(f"{shown(str(path))} (seed {picture.seed})")
             views.save(model, picture.index, picture.index - picture.batch.first)

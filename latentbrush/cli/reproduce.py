@@ -21,6 +21,7 @@ from latentbrush.cli.shared import (
     NoMetadataOption,
     StripOption,
 )
+from latentbrush.cli.tables import shown
 from latentbrush.cli.views import Views
 from latentbrush.errors import UserError, short
 from latentbrush.request import Batch, ImageRequest, ModelRequest
@@ -109,7 +110,8 @@ def reproduce(
         picture = list(stream(task.model, task.request, views.watching(on_step), images, batches=[task.batch]))[place]
     record = picture.record(task.model)
     save_picture(picture.image, path, None if no_metadata else texts_of(task.model, record))
-    print(f"{path} (seed {picture.seed}): {_compared(picture.image, original)} {file}")
+    same = _compared(picture.image, original)
+    print(f"{shown(str(path))} (seed {picture.seed}): {same} {shown(str(file))}")
     views.save(task.model, 0, place)
     for line in _lines(task.notes, told, record, same=picture.image.tobytes() == original.tobytes()):
         print(f"- {line}")

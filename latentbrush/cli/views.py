@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from latentbrush.cli.tables import shown
 from latentbrush.errors import UserError
 
 if TYPE_CHECKING:  # all of these import torch
@@ -57,10 +58,10 @@ class Views:
         views = decode_frames(model, self._trajectory.frames, place)
         if self._strips:
             save_sheet(strip(views), self._strips[index])
-            print(self._strips[index])
+            print(shown(str(self._strips[index])))
         if self._animations:
             save_animation(animation(views), durations(len(views)), self._animations[index])
-            print(self._animations[index])
+            print(shown(str(self._animations[index])))
 
 
 def _trajectory(plan: Plan, *, animate: bool) -> Trajectory:

@@ -40,7 +40,7 @@ Table = NDArray[np.float32]
 def sigma_table(schedule: Schedule) -> Table:
     """sqrt((1 - abar_t) / abar_t) for t = 0 .. T - 1, (T,), rising."""
     abar = schedule.alphas_cumprod.float()
-    if schedule.rescale_zero_snr:
+    if abar[-1] == 0:  # rescaled, or a table of betas that ends in 1
         abar[-1] = 2**-24  # float16's least number: sigma is 4096 there instead of infinite
     table: Table = (((1 - abar) / abar) ** 0.5).numpy()
     return table

@@ -249,3 +249,10 @@ def test_ctrl_c_ends_with_130_and_writes_nothing(
     assert (outcome.code, outcome.out) == (130, "")
     assert outcome.err.strip() == "latentbrush: interrupted"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_name_that_would_steer_the_terminal_is_escaped(run: Callable[..., Any], model_folder: Path) -> None:
+    outcome = run(*painting(model_folder, "--seed", "5", "--out", "a\nb\x1b[31m.png"))
+    assert outcome.code == 0
+    assert outcome.out.splitlines() == ["'a\\nb\\x1b[31m.png' (seed 5)"]
+    assert Path("a\nb\x1b[31m.png").is_file()

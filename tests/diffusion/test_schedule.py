@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from latentbrush.diffusion import Schedule
+from latentbrush.diffusion.sigmas import sigma_table
 from latentbrush.errors import UserError
 
 pytestmark = pytest.mark.capability("noise-schedules")
@@ -92,3 +93,10 @@ def test_the_last_level_may_be_all_noise():
 def test_what_a_level_refuses(t, said):
     with pytest.raises(ValueError, match=said):
         Schedule().level(t)
+
+
+@pytest.mark.parametrize(
+    "schedule", [Schedule(rescale_zero_snr=True), Schedule(num_train_timesteps=3, trained_betas=(0.1, 0.5, 1.0))]
+)
+def test_a_table_that_ends_in_nothing_but_noise_has_a_finite_sigma_there(schedule: Schedule) -> None:
+    assert sigma_table(schedule)[-1] == pytest.approx(4096, rel=1e-6)

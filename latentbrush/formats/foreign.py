@@ -23,7 +23,14 @@ HASH_LENGTH = 8
 
 # Some write them as we do.
 _SAMPLERS = {**{ours: ours for ours in SAMPLER_NAMES}, **{name: ours for ours, name in SAMPLER_NAMES.items()}}
-_KARRAS = " Karras"
+# Older names end with a spacing.
+_SPACINGS = ("Karras", "Exponential")
+# What "Automatic" stands for there; for the others "Uniform".
+_AUTOMATIC = {
+    "ddim": "Automatic",
+    **dict.fromkeys(("dpmpp_2m", "dpmpp_sde", "dpmpp_2s_ancestral", "dpm2", "dpm2_ancestral"), "Karras"),
+    **dict.fromkeys(("dpmpp_2m_sde", "dpmpp_3m_sde"), "Exponential"),
+}
 # Said of the program, not of the picture.
 _IDLE = ("Version", "User")
 # What stands for "switched off".
@@ -88,7 +95,13 @@ def foreign_sampler(parameters: Parameters) -> str | None:
 
     Older texts name a spacing behind it: "DPM++ 2M Karras".
     """
-    return _SAMPLERS.get(parameters.settings.get("Sampler", "").removesuffix(_KARRAS))
+    return _SAMPLERS.get(_without_spacing(parameters.settings.get("Sampler", ""))[0])
+
+
+def _without_spacing(told: str) -> tuple[str, str | None]:
+    """The name of a sampler, and that of the spacing behind it, if there is one."""
+    found = next((name for name in _SPACINGS if told.endswith(f" {name}")), None)
+    return (told, None) if found is None else (told.removesuffix(f" {found}"), found)
 
 
 def foreign_request(
@@ -136,12 +149,11 @@ def _check_sampler(reader: _Reader, found: str | None, model: LatentDiffusion) -
     if told is not None and found is None:
         names = ", ".join(SAMPLER_NAMES.values())
         reader.note("Sampler", told, f"not one of {names}; painted with {SAMPLER_NAMES[model.sampler]}")
-    if spacing is None and told is not None and told.endswith(_KARRAS):
-        spacing = "Karras"
+    if spacing is None and told is not None:
+        _, spacing = _without_spacing(told)
     sampler = found or model.sampler
     ours = schedule_type(sampler, model.plan_config(sampler))
-    automatic = {"dpmpp_2m": "Karras", "ddim": "Automatic"}.get(sampler, "Uniform")  # what it stands for there
-    if spacing is not None and ours != (automatic if spacing == "Automatic" else spacing):
+    if spacing is not None and ours != (_AUTOMATIC.get(sampler, "Uniform") if spacing == "Automatic" else spacing):
         reader.note("Schedule type", spacing, f"this model's steps are spaced otherwise ({ours or 'leading'})")
 
 

@@ -173,6 +173,16 @@ def test_from_pure_noise_heun_and_dpm2_take_a_plain_step():
         assert (zero.calls, plain.calls) == (38, 39)
 
 
+@pytest.mark.parametrize("path", ["spaced", "karras", "exponential", "beta"])
+def test_middles_of_dpm2_ancestral_lie_between(path):
+    """Over long steps, too, where float32 leaves nothing of the way down; published middles are NaN there."""
+    for n_steps in (5, 20):
+        plan = make_plan("dpm2_ancestral", Schedule("squaredcos_cap_v2"), n_steps, PlanConfig("linspace", sigmas=path))
+        for step in plan.steps[:-1]:
+            assert step.mid is not None
+            assert 0 < step.mid.sigma < step.now.sigma
+
+
 def test_the_names_known_without_torch_are_those_there_are():
     assert tuple(SAMPLERS) == SAMPLER_CHOICES
     assert SIGMA_PATHS == SIGMA_CHOICES

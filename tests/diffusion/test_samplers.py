@@ -17,6 +17,7 @@ from latentbrush.diffusion import (
     Step,
     ddim,
     ddpm,
+    deis,
     dpmpp_multistep,
     heun,
     make_plan,
@@ -295,6 +296,18 @@ def test_two_evaluations_at_one_level_give_no_slope():
     assert (plan.options["order"], plan.options["euler_last"]) == (2, False)
     painted = dpmpp_multistep(gaussian(), unit_noise()(), plan.steps, no_noise, **plan.options)
     assert bool(painted.isfinite().all())
+
+
+@pytest.mark.capability("more-solvers")
+def test_deis_integrates_a_line_in_the_logarithm_over_a_long_step():
+    """eps = log(rho), whose integral is rho log(rho) - rho, from the second step on; none of a polynomial in rho."""
+    far, high, low = (Level(1.0, sigma, sigma) for sigma in (5000.0, 3500.0, 0.01))
+    denoiser = Denoiser(lambda x, level: torch.full_like(x, math.log(level.sigma)), "epsilon")
+    seen = []
+    deis(denoiser, unit_noise()(), [Step(far, high), Step(high, low)], no_noise, lambda x, *_: seen.append(x) or x)
+    between = seen[1] - seen[0]
+    expected = sum(sign * sigma * (math.log(sigma) - 1) for sign, sigma in ((1, 0.01), (-1, 3500.0)))
+    torch.testing.assert_close(between, torch.full_like(between, expected), rtol=1e-12, atol=0)
 
 
 @pytest.mark.capability("heun", "zero-terminal-snr")

@@ -19,6 +19,7 @@ from latentbrush.formats import (
     parse_parameters,
     write_parameters,
 )
+from latentbrush.formats.foreign import foreign_sampler
 from latentbrush.formats.parameters import SAMPLER_NAMES, SIGMA_NAMES, parameters_of, schedule_type
 from latentbrush.model import LatentDiffusion
 from latentbrush.request import Canvas, GuidanceRequest, ImageRequest, ModelRequest, Sampling, Start
@@ -102,6 +103,9 @@ def test_values_are_quoted_where_they_must_be(value: str) -> None:
 def test_every_sampler_has_a_name_of_theirs() -> None:
     assert SAMPLER_NAMES.keys() == SAMPLERS.keys()
     assert len(set(SAMPLER_NAMES.values())) == len(SAMPLERS)
+    for ours, name in SAMPLER_NAMES.items():
+        for told in (ours, name, f"{name} Karras", f"{name} Exponential"):
+            assert foreign_sampler(Parameters("", "", {"Sampler": told})) == ours
 
 
 def test_spacings_by_their_names() -> None:
@@ -194,13 +198,20 @@ def test_older_names_of_samplers(model: LatentDiffusion) -> None:
     request, notes = read(model, "Sampler: DPM++ 2M Karras")
     assert request.sampling.sampler == "dpmpp_2m"
     assert [note.split(":")[0] for note in notes] == ["Schedule type"]
+    request, notes = read(model, "Sampler: DPM++ 2M SDE Exponential")
+    assert request.sampling.sampler == "dpmpp_2m_sde"
+    assert [note.split(": this")[0] for note in notes] == ["Schedule type: 'Exponential'"]
     assert read(model, "Sampler: euler_ancestral")[0].sampling.sampler == "euler_ancestral"
 
 
 def test_automatic_means_what_their_sampler_takes(model: LatentDiffusion) -> None:
     karras = {"spacing": "linspace", "sigmas": "karras"}
     uniform = {"spacing": "linspace"}
-    for options, sampler, fits in ((karras, "DPM++ 2M", True), (uniform, "DPM++ 2M", False), (uniform, "Euler", True)):
+    for options, sampler, fits in (
+        *((karras, "DPM++ 2M", True), (uniform, "DPM++ 2M", False), (uniform, "Euler", True)),
+        *((karras, "DPM2 a", True), (karras, "DPM++ 2M SDE", False), (karras, "Euler", False)),
+        ({"sigmas": "exponential"}, "DPM++ 2M SDE", True),
+    ):
         changed = LatentDiffusion(model.autoencoder, model.unet, model.text, plan_options=options)
         notes = read(changed, f"Sampler: {sampler}, Schedule type: Automatic")[1]
         assert (notes == []) is fits

@@ -19,6 +19,8 @@ __all__ = ["COMFYUI_KEY", "NODE", "parse_comfyui"]
 COMFYUI_KEY = "prompt"
 DEPTH = 20
 """Nodes between a sampler and what it is asked for; a graph may lead in a circle."""
+_OURS = {"dpm_2": "dpm2", "dpm_2_ancestral": "dpm2_ancestral", "uni_pc_bh2": "unipc"}
+"""Its names for samplers that have others here; its uni_pc is of the kind bh1, ours of bh2."""
 
 NODE = "Node "
 """Begins the settings that stand for nodes which nothing here does the work of."""
@@ -53,7 +55,7 @@ def parse_comfyui(text: str, name: str) -> Parameters:
     sampler, spacing = given.get("sampler_name"), given.get("scheduler")
     settings = {
         "Steps": given.get("steps"),
-        "Sampler": SAMPLER_NAMES.get(sampler, sampler) if isinstance(sampler, str) else sampler,
+        "Sampler": SAMPLER_NAMES.get(_OURS.get(sampler, sampler), sampler) if isinstance(sampler, str) else sampler,
         "Schedule type": _SCHEDULES.get(spacing, spacing) if isinstance(spacing, str) else spacing,
         "CFG scale": given.get("cfg"),
         "Seed": given.get("seed"),

@@ -281,6 +281,16 @@ def test_a_plain_graph_of_comfyui(model: LatentDiffusion) -> None:
 
 
 @pytest.mark.capability("foreign-pictures")
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [("dpm_2", "dpm2"), ("dpm_2_ancestral", "dpm2_ancestral"), ("uni_pc_bh2", "unipc"), ("dpmpp_2m", "dpmpp_2m")],
+)
+def test_samplers_by_comfyui_s_names(theirs: str, ours: str, model: LatentDiffusion) -> None:
+    parameters = parse_comfyui(json.dumps(graph(sampler_name=theirs)), "x.png")
+    assert foreign_request(parameters, model, "tiny")[0].sampling.sampler == ours
+
+
+@pytest.mark.capability("foreign-pictures")
 def test_a_longer_graph_of_comfyui(model: LatentDiffusion) -> None:
     """Another node before the sampler's conditioning; a seed that a node makes; a second sampler; a circle."""
     longer = graph(positive=["8", 0], seed=["2", 0], denoise=0.5, sampler_name="uni_pc", scheduler=[[]])

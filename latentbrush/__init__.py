@@ -45,6 +45,10 @@ _PLACES = {
 }
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 def __getattr__(name: str) -> Any:
     """Imported when first asked for: the command line's --help needs no torch, and its Ctrl-C must be set up first."""
     if name not in _PLACES:

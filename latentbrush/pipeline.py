@@ -272,7 +272,10 @@ def _check_task(model: LatentDiffusion, request: ImageRequest) -> None:
     if needed is not None and request.control.image is None:
         raise UserError(f"the model was trained for {model.task}: it needs {needed}; name one as the request's control")
     if needed is None and request.control.image is not None:
-        raise UserError(f"the model was trained for {model.task} and reads no control; leave it out, or take another")
+        raise UserError(
+            f"the model was trained for {model.task} and reads no picture beside the words; leave that (the control) "
+            "out, or name a model trained for editing or depth-to-image (--model)"
+        )
 
 
 def _resolved_micro(model: LatentDiffusion, micro: Micro, size: tuple[int, int]) -> Micro:

@@ -95,7 +95,8 @@ def _started_from(request: ImageRequest, images: Images) -> Pictures:
     if mask.size != image.size:
         (w, h), (wide, high) = mask.size, image.size
         raise UserError(f"the mask is {w}x{h} pixels, the picture {wide}x{high}; give a mask as large as the picture")
-    cut = _covering(mask, start.mask, canvas.width, canvas.height).convert("L")
+    # What is transparent in a mask was not marked, so it stays: on black.
+    cut = _covering(mask, start.mask, canvas.width, canvas.height, ground="black").convert("L")
     black_white = cut.point([0] * HALF + [255] * (256 - HALF))
     if black_white.getextrema() == (0, 0):
         raise UserError("the mask is black throughout, so nothing would be painted; make white what is to change")
@@ -111,9 +112,9 @@ def _named(images: Images, name: str, what: str) -> Image.Image:
     return images[name]
 
 
-def _covering(image: Image.Image, name: str, width: int, height: int) -> Image.Image:
+def _covering(image: Image.Image, name: str, width: int, height: int, ground: str = "white") -> Image.Image:
     try:
-        return cover(as_rgb(image), width, height)
+        return cover(as_rgb(image, ground), width, height)
     except UserError as error:
         raise UserError(f"the start image {name}: {error}") from None
 

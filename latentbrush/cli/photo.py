@@ -17,12 +17,12 @@ __all__ = ["photo_in"]
 STANDARD_ERROR = 2
 
 
-def photo_in(path: Path) -> Photo:
-    """The picture in a file. UserError for what is no such file."""
+def photo_in(path: Path, ground: str = "white") -> Photo:
+    """The picture in a file, transparency on `ground`. UserError for what is no such file."""
     from latentbrush.formats import load_photo
 
     with _no_foreign_words():
-        return load_photo(path)
+        return load_photo(path, ground)
 
 
 @contextmanager

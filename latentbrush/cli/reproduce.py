@@ -92,7 +92,8 @@ def reproduce(
     from latentbrush.pipeline import plan_of, stream
 
     original, told = photo_in(file).image, _told(file)
-    start, cover, read = (None if given is None else photo_in(given) for given in (image, mask, control))
+    start, read = (None if given is None else photo_in(given) for given in (image, control))
+    cover = None if mask is None else photo_in(mask, "black")
     path = output_path(out, f"{file.stem[:50]}-reproduced")
     check_writable([path], overwrite=overwrite)
     if isinstance(told, PictureRecord):

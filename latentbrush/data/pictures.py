@@ -42,15 +42,14 @@ def reason(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
 
 
-def as_rgb(image: Image.Image) -> Image.Image:
-    """Any picture as upright RGB: turned as its EXIF orientation says, transparency on white.
+def as_rgb(image: Image.Image, ground: str = "white") -> Image.Image:
+    """Any picture as upright RGB: turned as its EXIF orientation says, transparency on `ground`.
 
     Grey of 16 bits is scaled to 8. UserError for pixels of 32 bits, whose range no file states.
     """
     image = _upright(image)
     if image.mode == "RGBA":
-        white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image)
+        image = Image.alpha_composite(Image.new("RGBA", image.size, ground), image)
     return image.convert("RGB")
 
 

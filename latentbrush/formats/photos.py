@@ -26,8 +26,11 @@ class Photo(NamedTuple):
     image: Image.Image
 
 
-def load_photo(path: str | Path) -> Photo:
-    """Read a picture file of one of `data.pictures.FORMATS`. UserError, one line, for what is no such file."""
+def load_photo(path: str | Path, ground: str = "white") -> Photo:
+    """Read a picture file of one of `data.pictures.FORMATS`. UserError, one line, for what is no such file.
+
+    `ground`: the colour behind what is transparent; black for masks, where nothing was marked there.
+    """
     path = Path(path)
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "is no file" if path.exists() else "does not exist"
@@ -38,10 +41,10 @@ def load_photo(path: str | Path) -> Photo:
     except OSError as error:
         raise UserError(f"cannot read the picture {path} ({error.strerror}); make it readable") from None
     with file:
-        return read_photo(file, str(path))
+        return read_photo(file, str(path), ground)
 
 
-def read_photo(file: BufferedReader | BytesIO, name: str) -> Photo:
+def read_photo(file: BufferedReader | BytesIO, name: str, ground: str = "white") -> Photo:
     """`load_photo` from an open file; `name` stands in the errors.
 
     UserError for what cannot be decoded, ends too early or is refused by `data.pictures.read_upright`.
@@ -53,7 +56,7 @@ def read_photo(file: BufferedReader | BytesIO, name: str) -> Photo:
     sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     file.seek(0)
     try:
-        return Photo(sha256, as_rgb(read_upright(file)))
+        return Photo(sha256, as_rgb(read_upright(file), ground))
     except UserError as error:
         raise UserError(f"the picture {name}: {error}") from None
     except Exception as error:  # on damaged files Pillow's readers raise whatever their parsing meets

@@ -50,5 +50,9 @@ def resolve_model(model: str | Path) -> Path:
     if not path.is_dir():
         there = "is no folder" if os.path.lexists(path) else "does not exist"  # a device, a link that leads nowhere
         what = "is a file, not a folder" if path.is_file() else there
-        raise UserError(f"model {str(model)!r} {what}; give a diffusers folder or a shipped model ({names})")
+        if str(model) in shipped_clips():
+            what = "ships as a CLIP, which scores pictures and paints none"
+        raise UserError(
+            f"model {str(model)!r} {what}; give a diffusers folder, a single file or a shipped model ({names})"
+        )
     return path

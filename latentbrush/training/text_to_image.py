@@ -47,6 +47,10 @@ class TextToImageStage:
         self.records = [EmojiRecord.parse(record) for record in train.records]
         self.weights = family_weights(self.records, recipe.data.family_exponent)
         self.held_out = [EmojiRecord.parse(record) for record in held_out.records]
+        if not recipe.first_stage.is_dir():
+            raise UserError(
+                f"the first stage {recipe.first_stage} is not there; train it first, by a recipe of its own"
+            )
         autoencoder = load_autoencoder(recipe.first_stage / "vae").to(device)
         if recipe.data.size % autoencoder.config.factor:
             raise UserError(

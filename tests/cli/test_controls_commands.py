@@ -63,7 +63,7 @@ def test_the_picture_is_read_and_painted_again(
     outcome = run("reproduce", "x.png", "--control", picture, "--out", "again.png")
     assert "identical to x.png" in outcome.out, outcome.err
     assert option in refused(command, "a red heart", *where)
-    assert "reads no control" in refused(command, "a red heart", option, picture)
+    assert "reads no picture beside the words" in refused(command, "a red heart", option, picture)
 
 
 @pytest.mark.capability("depth-to-image")

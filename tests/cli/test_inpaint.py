@@ -51,6 +51,22 @@ def test_what_is_black_stays(run: Callable[..., Any], model_folder: Path, files:
     assert (pixels("x.png") != pixels(files[0])).any(axis=-1)[:, 4:].any()
 
 
+def test_what_a_mask_leaves_transparent_stays(
+    run: Callable[..., Any], refused: Callable[..., str], model_folder: Path, files: tuple[Path, Path]
+) -> None:
+    """White strokes on a layer of its own, as painting programs save it."""
+    photo, mask = files
+    strokes = np.zeros((8, 8, 4), np.uint8)
+    strokes[:, :4] = 255
+    Image.fromarray(strokes).save(mask)
+    assert run(*painting(model_folder, photo, mask)).code == 0
+    changed = (pixels("x.png") != pixels(photo)).any(axis=-1)
+    assert not changed[:, 4:].any()
+    assert changed[:, :4].mean() > 0.5
+    Image.fromarray(np.full((8, 8, 4), [255, 0, 0, 0], np.uint8)).save(mask)
+    assert "black throughout" in refused(*painting(model_folder, photo, mask, "--overwrite"))
+
+
 @pytest.mark.capability("reproduce")
 def test_it_is_painted_again(
     run: Callable[..., Any], refused: Callable[..., str], model_folder: Path, files: tuple[Path, Path]

@@ -76,7 +76,7 @@ def test_no_model_at_all(tmp_path: Path) -> None:
     fails(tmp_path, "has no model_index.json (but nothing)", "give the folder")
     (tmp_path / "picture.png").write_text("")
     fails(tmp_path, "has no model_index.json (but picture.png)")
-    fails(tmp_path / "nowhere", "nowhere' does not exist", "diffusers folder or a shipped model")
+    fails(tmp_path / "nowhere", "nowhere' does not exist", "diffusers folder, a single file or a shipped model")
     with pytest.raises(UserError, match=r"config.json is missing"):
         load_autoencoder(tmp_path)
 

@@ -151,7 +151,7 @@ def test_the_trained_pictures_are_those_of_the_train_split(world: Path, first_st
     [
         ({"data": {"path": "nowhere", "size": SIZE}}, "nowhere"),
         ({"data": {"path": "{world}", "size": 9}}, "data.size 9 is not a multiple of 2"),
-        ({"first_stage": "nothing/here"}, "nothing/here/vae"),
+        ({"first_stage": "nothing/here"}, "first stage nothing/here is not there"),
         ({"tokenizer": {"vocab_size": 600, "max_length": 8}}, "knows 5[0-9]+ tokens, the text tower 530"),
         ({"tokenizer": {"vocab_size": 530, "max_length": 16}}, "model_max_length 16 exceeds the text tower's 8"),
     ],

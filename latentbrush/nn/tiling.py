@@ -45,7 +45,7 @@ def tile_size(config: AutoencoderConfig) -> TileSize:
 
 def in_slices(run: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """run(x), one picture of the batch (B, ...) at a time: the same numbers but for rounding."""
-    return run(x) if len(x) < 2 else torch.cat([run(one) for one in x.split(1)])
+    return run(x) if len(x) < 2 else torch.cat([run(one) for one in x.chunk(len(x))])
 
 
 def tiled_encode(autoencoder: AutoencoderKL, x: Tensor, size: TileSize | None = None) -> Posterior:
@@ -106,6 +106,6 @@ def _faded(before: Tensor, after: Tensor, extent: int, dim: int) -> Tensor:
         return after
     weight = torch.arange(extent, dtype=after.dtype, device=after.device) / extent
     weight = weight[:, None] if dim == -2 else weight
-    first, rest = after.split([extent, after.shape[dim] - extent], dim)
+    first, rest = after.narrow(dim, 0, extent), after.narrow(dim, extent, after.shape[dim] - extent)
     last = before.narrow(dim, before.shape[dim] - extent, extent)
     return torch.cat([last * (1 - weight) + first * weight, rest], dim)

@@ -16,6 +16,7 @@ import torch
 from latentbrush import UserError
 from latentbrush.formats import load_model, outline_model
 from latentbrush.model import LatentDiffusion
+from latentbrush.nn import Condition
 from latentbrush.viewing import painting_memory
 from latentbrush.viewing.memory import LiveBytes
 
@@ -80,6 +81,17 @@ def test_without_numbers_as_with_them(part: str) -> None:
         else:
             model.autoencoder.encode(x := torch.zeros(1, 3, side, side))
             del x
+    assert predicted == live.peak
+
+
+def test_the_unet_without_numbers_as_with_them() -> None:
+    """Attention's kernel, which is only then another one, is not where most is alive."""
+    model, side = load_model("emoji", device="cpu", dtype="float32"), 128
+    predicted = painting_memory(outline_model("emoji"), side, side, 3).activations["unet"]
+    channels, height, width = model.latent_shape(side, side)
+    with torch.no_grad(), LiveBytes() as live:
+        context = torch.zeros(6, model.text.tokenizer.max_length, model.text.width)
+        model.unet(torch.zeros(6, channels, height, width), torch.zeros(6), Condition(context))
     assert predicted == live.peak
 
 

@@ -27,6 +27,7 @@ __all__ = [
     "in_float32",
     "memory_for",
     "not_finite",
+    "out_of_memory",
     "precision",
 ]
 
@@ -91,15 +92,18 @@ def autocast(device: torch.device, dtype: str) -> AbstractContextManager[Any]:
     return nullcontext() if dtype == "float32" else torch.autocast(device.type, getattr(torch, dtype))
 
 
+def out_of_memory(error: MemoryError | RuntimeError) -> bool:
+    """Does it say that memory ran out? torch has a type of its own for GPUs; on the CPU only the text says so."""
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
+
+
 @contextmanager
 def enough_memory(what: str, remedy: str) -> Iterator[None]:
     """Too little memory for `what` is the user's to mend: a UserError that names the `remedy`."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        # torch has a type of its own for GPUs; on the CPU only the text says so.
-        known = isinstance(error, MemoryError | torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)
-        if not known:
+        if not out_of_memory(error):
             raise
         raise UserError(f"not enough memory for {what}; {remedy}") from error
 

@@ -29,10 +29,10 @@ from latentbrush.diffusion import (
 from latentbrush.diffusion.image_guidance import ImageGuidance
 from latentbrush.errors import UserError
 from latentbrush.formats import PictureRecord, record_of
-from latentbrush.latents import decoded
+from latentbrush.latents import Tiling, decoded
 from latentbrush.model import LatentDiffusion
 from latentbrush.nn import Condition
-from latentbrush.request import Batch, Canvas, ImageRequest, Micro
+from latentbrush.request import Batch, ImageRequest, Micro
 from latentbrush.starts import Given, Images, begin, encode_pictures, pictures_of, to_pixels
 
 __all__ = [
@@ -95,25 +95,30 @@ def stream(
     assert request.sampling.seed is not None
     seeds = picture_seeds(request.sampling.seed, request.sampling.count)
     pictures, steps = pictures_of(request, images or {}), len(plan_of(model, request).steps)
+    tiling = Tiling(request.canvas.tiles)
     with _enough_memory(request, 1):
-        given = encode_pictures(model, request, pictures) if steps else Given()
+        given = encode_pictures(model, request, pictures, tiling) if steps else Given()
     for batch in request.sampling.batches() if batches is None else batches:
         together = seeds[batch.first : batch.first + batch.size]
         if pictures.image is not None and not steps:
             painted = [pictures.image.copy() for _ in together]
         else:
             with _enough_memory(request, len(together)):
-                pixels = paint(model, [request.prompt] * len(together), together, request, on_step or keep, given)
+                prompts = [request.prompt] * len(together)
+                pixels = paint(model, prompts, together, request, on_step or keep, given, tiling)
             painted = [to_image(one) for one in pixels]
         if request.start.paste:
             painted = [pictures.pasted(one) for one in painted]
+        served = request.model_copy(update={"canvas": request.canvas.model_copy(update={"tiles": tiling.done})})
         for i, (seed, image) in enumerate(zip(together, painted, strict=True), batch.first):
-            yield GeneratedImage(image, seed, i, request, steps, batch)
+            yield GeneratedImage(image, seed, i, served, steps, batch)
 
 
 def _enough_memory(request: ImageRequest, count: int) -> AbstractContextManager[None]:
     size = f"{request.canvas.width}x{request.canvas.height}"
-    return enough_memory(f"{count} at once of {size}", "choose fewer at once (batch size), smaller ones or low memory")
+    return enough_memory(
+        f"{count} at once of {size}", "choose fewer at once (batch size), smaller ones, tiles or low memory"
+    )
 
 
 @torch.inference_mode()
@@ -124,10 +129,12 @@ def paint(
     request: ImageRequest,
     on_step: OnStep = keep,
     given: Given | None = None,
+    tiling: Tiling | None = None,
 ) -> Tensor:
     """One batch, picture i of prompts[i] and seeds[i], the rest as the resolved `request` says.
 
-    `given`: the request's pictures, if it has any. Returns (B, 3, H, W), about [-1, 1].
+    `given`: the request's pictures, if it has any; `tiling`: None for a new one, as the request says.
+    Returns (B, 3, H, W), about [-1, 1].
     Half precision overflows where float32 does not: pictures that are not finite are done once more in float32,
     their decoding alone if it was that. UserError for what is not finite then, either.
     """
@@ -146,6 +153,7 @@ def paint(
         lambda i: (
             f"the picture of seed {seeds[i]} is not finite at guidance {weight:g}; choose less guidance or more steps"
         ),
+        tiling or Tiling(request.canvas.tiles),
     )
 
 
@@ -243,7 +251,7 @@ def resolve(model: LatentDiffusion, request: ImageRequest) -> ImageRequest:
     resolved = request.model_copy(
         update={
             "model": request.model.model_copy(update={"dtype": dtype}),
-            "canvas": Canvas(width=width, height=height),
+            "canvas": request.canvas.model_copy(update={"width": width, "height": height}),
             "sampling": sampling.model_copy(
                 update={"sampler": sampler, "sigmas": sigmas, "steps": steps, "seed": seed}
             ),

@@ -16,6 +16,7 @@ __all__ = [
     "MAX_SIDE",
     "SAMPLER_CHOICES",
     "SIGMA_CHOICES",
+    "TILES_BEYOND",
     "Batch",
     "Canvas",
     "Control",
@@ -27,6 +28,7 @@ __all__ = [
     "Sampling",
     "Start",
     "Text",
+    "Tiles",
 ]
 
 SAMPLER_CHOICES = (
@@ -56,6 +58,10 @@ Text = Annotated[str, AfterValidator(_unicode)]
 SHA256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Precision = Literal["float32", "float16", "bfloat16", "float64"]
 """The type of all weights and latents, by torch's name."""
+Tiles = Literal["auto", "on", "off", "decode"]
+"""Whether the autoencoder works in overlapping tiles, one picture at a time; `decode`: only from latents to pixels."""
+TILES_BEYOND = 2048 * 1024
+"""Pixels up to which `auto` takes no tiles: twice those that Stable Diffusion XL was trained at."""
 
 
 class _Block(BaseModel):
@@ -81,10 +87,15 @@ MAX_SIDE = 16384
 
 
 class Canvas(_Block):
-    """The picture's size in pixels; both sides multiples of the autoencoder's factor."""
+    """The picture's size in pixels; both sides multiples of the autoencoder's factor.
+
+    `tiles`: auto takes them beyond `TILES_BEYOND` pixels, and from where memory ran out once; a finished picture's
+    request says what was done, never auto.
+    """
 
     width: Annotated[StrictInt, Field(ge=1, le=MAX_SIDE)] | None = None
     height: Annotated[StrictInt, Field(ge=1, le=MAX_SIDE)] | None = None
+    tiles: Tiles = "auto"
 
 
 class Batch(_Block):

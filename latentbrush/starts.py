@@ -16,7 +16,7 @@ from latentbrush.data.pictures import as_rgb
 from latentbrush.diffusion import Noise, OnStep, Plan
 from latentbrush.errors import UserError
 from latentbrush.formats import cover
-from latentbrush.latents import encoded
+from latentbrush.latents import Tiling, encoded
 from latentbrush.model import LatentDiffusion
 from latentbrush.nn import Posterior
 from latentbrush.request import ImageRequest
@@ -120,32 +120,37 @@ def _covering(image: Image.Image, name: str, width: int, height: int, ground: st
 
 
 @torch.inference_mode()
-def encode_pictures(model: LatentDiffusion, request: ImageRequest, pictures: Pictures) -> Given:
-    """In latents, as the model's task wants them."""
-    return replace(_encoded_start(model, request, pictures), channels=_control(model, pictures))
+def encode_pictures(
+    model: LatentDiffusion, request: ImageRequest, pictures: Pictures, tiling: Tiling | None = None
+) -> Given:
+    """In latents, as the model's task wants them. `tiling`: None for a new one, as the request says."""
+    tiling = tiling or Tiling(request.canvas.tiles)
+    return replace(_encoded_start(model, request, pictures, tiling), channels=_control(model, pictures, tiling))
 
 
-def _encoded_start(model: LatentDiffusion, request: ImageRequest, pictures: Pictures) -> Given:
+def _encoded_start(model: LatentDiffusion, request: ImageRequest, pictures: Pictures, tiling: Tiling) -> Given:
     if pictures.image is None:
         return Given()
     pixels, strength = to_pixels(pictures.image)[None], request.start.strength
     if pictures.mask is None:
-        return Given(encoded(model, pixels), strength=strength)
+        return Given(encoded(model, pixels, tiling), strength=strength)
     mask = torch.from_numpy(np.asarray(pictures.mask) // 255).float()[None, None]
     cells = latent_mask(mask, model.factor).to(model.device)
     if model.task == "inpainting":
-        guide = encoded(model, pixels) if strength < 1 else None
-        return Given(guide, masked=Masked(cells, encoded(model, hidden(pixels, mask))), strength=strength)
-    return Given(encoded(model, pixels), cells, strength=strength)
+        guide = encoded(model, pixels, tiling) if strength < 1 else None
+        masked = Masked(cells, encoded(model, hidden(pixels, mask), tiling))
+        return Given(guide, masked=masked, strength=strength)
+    return Given(encoded(model, pixels, tiling), cells, strength=strength)
 
 
-def _control(model: LatentDiffusion, pictures: Pictures) -> Tensor | None:
+def _control(model: LatentDiffusion, pictures: Pictures, tiling: Tiling) -> Tensor | None:
     """What a network reads of the control's picture."""
     if pictures.control is None:
         return None
     if model.task == "editing":
         # The network was trained on latents as the autoencoder has them, without the scale of diffusion.
-        return encoded(model, to_pixels(pictures.control)[None]).mean / model.autoencoder.config.scaling_factor
+        pixels = to_pixels(pictures.control)[None]
+        return encoded(model, pixels, tiling).mean / model.autoencoder.config.scaling_factor
     depth = torch.from_numpy(np.asarray(pictures.control.convert("L"), dtype=np.float32).copy())[None, None]
     size = (depth.shape[-2] // model.factor, depth.shape[-1] // model.factor)
     cells = F.interpolate(depth, size=size, mode="bicubic", align_corners=False)

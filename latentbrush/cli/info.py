@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from latentbrush.cli.options import filename
+from latentbrush.cli.options import filename, size, whole
 from latentbrush.cli.tables import print_table
-from latentbrush.request import ModelRequest
+from latentbrush.errors import UserError
+from latentbrush.request import Canvas, ModelRequest, Sampling
 
 if TYPE_CHECKING:  # formats imports torch
     from latentbrush.formats import ModelSummary
@@ -29,19 +30,56 @@ def info(
     config: Annotated[
         Path | None, typer.Option(parser=filename, help="A folder whose settings describe a single file.")
     ] = None,
+    memory: Annotated[bool, typer.Option("--memory", help="Predict the memory of painting, too.")] = False,
+    canvas: Annotated[
+        Canvas | None, typer.Option("--size", parser=size, metavar="WxH", help="Of --memory; the model's by default.")
+    ] = None,
+    batch_size: Annotated[int | None, typer.Option(parser=whole, help="Of --memory: pictures at once; 1.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The same as JSON; sizes in bytes.")] = False,
 ) -> None:
     """Tell what MODEL is: its parts and their sizes, schedule, sampler, defaults, tokens and latents."""
     chosen = ModelRequest.model_validate({"name": model, "prediction": prediction, "weights": weights})
+    if not memory and (canvas is not None or batch_size is not None):
+        raise UserError("--size and --batch-size tell of which painting to predict the memory; add --memory")
+    at_once = Sampling.model_validate({"batch_size": 1 if batch_size is None else batch_size}).batch_size
     from latentbrush.formats import summarise
 
     summary = summarise(
         chosen.name, sampler=sampler, prediction=chosen.prediction, weights=chosen.weights, config=config
     )
+    costs = _memory(chosen, config, canvas or Canvas(), at_once) if memory else {}
     if as_json:
-        print(json.dumps(asdict(summary), indent=2, ensure_ascii=False))
-    else:
-        _print(summary)
+        told = asdict(summary) | ({"painting": costs} if memory else {})
+        print(json.dumps(told, indent=2, ensure_ascii=False))
+        return
+    _print(summary)
+    for dtype, cost in costs.items():
+        print(f"\nmemory of painting {cost['batch_size']} of {cost['width']}x{cost['height']} at once in {dtype}")
+        print_table(
+            [
+                *((f"weights: {part}", megabytes(count)) for part, count in cost["weights"].items()),
+                *((f"largest activations: {call}", megabytes(count)) for call, count in cost["activations"].items()),
+                ("peak", megabytes(cost["peak"])),
+                ("peak on the device with --low-memory", megabytes(cost["peak_low_memory"])),
+            ]
+        )
+
+
+def _memory(chosen: ModelRequest, config: Path | None, canvas: Canvas, batch: int) -> dict[str, dict[str, Any]]:
+    """Number type -> what painting takes in it, in bytes."""
+    import torch
+
+    from latentbrush.formats import outline_model
+    from latentbrush.viewing import painting_memory
+
+    model = outline_model(chosen.name, prediction=chosen.prediction, weights=chosen.weights, config=config)
+    width, height = canvas.width or model.defaults.width, canvas.height or model.defaults.height
+    costs = {}
+    for name in ("float32", "float16"):
+        cost = painting_memory(model.to(dtype=getattr(torch, name)), width, height, batch)
+        peaks = {"peak": cost.peak, "peak_low_memory": cost.peak_low_memory}
+        costs[name] = {"width": width, "height": height, "batch_size": batch, **asdict(cost), **peaks}
+    return costs
 
 
 def _print(summary: ModelSummary) -> None:

@@ -129,4 +129,5 @@ def paint_to_files(request: ImageRequest, options: PaintOptions, images: Images 
         for picture, path in zip(stream(model, request, views.watching(on_step), images), paths, strict=True):
             save_picture(picture.image, path, None if options.no_metadata else texts_of(model, picture.record(model)))
             print(f"{shown(str(path))} (seed {picture.seed})")
-            views.save(model, picture.index, picture.index - picture.batch.first)
+            place = picture.index - picture.batch.first
+            views.save(model, picture.index, place, picture.request.canvas.tiles)

@@ -113,7 +113,7 @@ def reproduce(
     save_picture(picture.image, path, None if no_metadata else texts_of(task.model, record))
     same = _compared(picture.image, original)
     print(f"{shown(str(path))} (seed {picture.seed}): {same} {shown(str(file))}")
-    views.save(task.model, 0, place)
+    views.save(task.model, 0, place, picture.request.canvas.tiles)
     for line in _lines(task.notes, told, record, same=picture.image.tobytes() == original.tobytes()):
         print(f"- {line}")
 
@@ -144,6 +144,8 @@ def _again(then: PictureRecord, file: Path, wished: Wished, start: Photo | None)
 
     _check_start(then, file, start)
     request = then.request
+    if "tiles" not in request.canvas.model_fields_set:  # painted before there were any
+        request = request.model_copy(update={"canvas": request.canvas.model_copy(update={"tiles": "off"})})
     if wished.model is not None:
         request = request.model_copy(update={"model": ModelRequest(name=wished.model)})
     as_then = "cuda" if then.machine.device == "cuda" and torch.cuda.is_available() else "cpu"

@@ -16,6 +16,7 @@ from latentbrush.cli.options import filename, number, size, whole
 from latentbrush.request import (
     SAMPLER_CHOICES,
     SIGMA_CHOICES,
+    TILES_BEYOND,
     Canvas,
     GuidanceRequest,
     ImageRequest,
@@ -68,6 +69,13 @@ class PaintOptions:
     seed: Annotated[int | None, typer.Option(parser=whole, help="Random, and printed, by default.")] = None
     count: Annotated[int, typer.Option(parser=whole, help="Pictures; picture i starts from seed + i.")] = 1
     canvas: Annotated[Canvas | None, typer.Option("--size", parser=size, metavar="WxH", help="In pixels.")] = None
+    tiles: Annotated[
+        str,
+        typer.Option(
+            help="auto, on or off: large pictures in tiles that overlap, one at a time; auto is on beyond "
+            f"{TILES_BEYOND:,} pixels, or where memory runs out."
+        ),
+    ] = Canvas().tiles
     batch_size: Annotated[int, typer.Option(parser=whole, help="Pictures painted at once.")] = Sampling().batch_size
     device: DeviceOption = "auto"
     dtype: DtypeOption = "auto"
@@ -90,7 +98,7 @@ class PaintOptions:
                     "weights": self.weights,
                 }
             ),
-            canvas=self.canvas or Canvas(),
+            canvas=Canvas.model_validate({**(self.canvas or Canvas()).model_dump(), "tiles": self.tiles}),
             sampling=Sampling(
                 sampler=self.sampler,
                 sigmas=self.sigmas,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from latentbrush.cli.tables import shown
 from latentbrush.errors import UserError
+from latentbrush.request import Tiles
 
 if TYPE_CHECKING:  # all of these import torch
     from torch import Tensor
@@ -49,13 +50,16 @@ class Views:
 
         return both
 
-    def save(self, model: LatentDiffusion, index: int, place: int) -> None:
-        """Write and name what was asked for of picture `index`, at `place` in the batch that was painted last."""
+    def save(self, model: LatentDiffusion, index: int, place: int, tiles: Tiles) -> None:
+        """Write and name what was asked for of picture `index`, at `place` in the batch that was painted last.
+
+        `tiles`: as for the picture itself.
+        """
         if self._trajectory is None:
             return
         from latentbrush.viewing import animation, decode_frames, durations, save_animation, save_sheet, strip
 
-        views = decode_frames(model, self._trajectory.frames, place)
+        views = decode_frames(model, self._trajectory.frames, place, tiles)
         if self._strips:
             save_sheet(strip(views), self._strips[index])
             print(shown(str(self._strips[index])))

@@ -5,6 +5,7 @@ from latentbrush.nn.clip import CLIPTextConfig, CLIPTextModel, ProjectedTextConf
 from latentbrush.nn.clip_model import CLIPConfig, CLIPModel
 from latentbrush.nn.clip_vision import CLIPVisionConfig, CLIPVisionModel
 from latentbrush.nn.condition import Condition
+from latentbrush.nn.tiling import tiled_decode, tiled_encode
 from latentbrush.nn.unet import UNet, UNetConfig
 
 __all__ = [
@@ -22,4 +23,6 @@ __all__ = [
     "ProjectedTextModel",
     "UNet",
     "UNetConfig",
+    "tiled_decode",
+    "tiled_encode",
 ]

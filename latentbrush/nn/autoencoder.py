@@ -188,12 +188,16 @@ class AutoencoderKL(nn.Module):
 
         ValueError unless x has the configured channels and sides divisible by f.
         """
-        f, c = self.config.factor, self.config.in_channels
-        if x.ndim != 4 or x.shape[1] != c or x.shape[2] % f or x.shape[3] % f or not x.numel():
-            raise ValueError(f"pictures of shape {tuple(x.shape)} cannot be encoded: need (B, {c}, H, W), {f} | H, W")
-        moments = self.encoder(x)
-        if self.quant_conv is not None:
-            moments = self.quant_conv(moments)
+        return self.posterior(self.moments(x))
+
+    def moments(self, x: Tensor) -> Tensor:
+        """(B, 3, H, W) -> mean and log-variance (B, 2c, H/f, W/f), as the encoder has them. ValueError as in encode."""
+        self.check_pictures(x)
+        moments: Tensor = self.encoder(x)
+        return moments if self.quant_conv is None else self.quant_conv(moments)
+
+    def posterior(self, moments: Tensor) -> Posterior:
+        """The posterior that `moments` (B, 2c, h, w) mean, in the scale diffusion works in."""
         mean, logvar = moments.chunk(2, dim=1)
         # The published clamp keeps exp() finite in half precision.
         logvar = logvar.clamp(-30.0, 20.0) + 2.0 * math.log(self.config.scaling_factor)
@@ -201,14 +205,24 @@ class AutoencoderKL(nn.Module):
 
     def decode(self, z: Tensor) -> Tensor:
         """(B, c, h, w) -> (B, 3, f*h, f*w), about [-1, 1], not clamped. ValueError for other channels."""
-        if z.ndim != 4 or z.shape[1] != self.config.latent_channels:
-            need = f"(B, {self.config.latent_channels}, h, w)"
-            raise ValueError(f"latents of shape {tuple(z.shape)} cannot be decoded: need {need}")
+        self.check_latents(z)
         z = z / self.config.scaling_factor
         if self.post_quant_conv is not None:
             z = self.post_quant_conv(z)
         x: Tensor = self.decoder(z)
         return x
+
+    def check_pictures(self, x: Tensor) -> None:
+        """ValueError for a shape that cannot be encoded."""
+        f, c = self.config.factor, self.config.in_channels
+        if x.ndim != 4 or x.shape[1] != c or x.shape[2] % f or x.shape[3] % f or not x.numel():
+            raise ValueError(f"pictures of shape {tuple(x.shape)} cannot be encoded: need (B, {c}, H, W), {f} | H, W")
+
+    def check_latents(self, z: Tensor) -> None:
+        """ValueError for a shape that cannot be decoded."""
+        if z.ndim != 4 or z.shape[1] != self.config.latent_channels:
+            need = f"(B, {self.config.latent_channels}, h, w)"
+            raise ValueError(f"latents of shape {tuple(z.shape)} cannot be decoded: need {need}")
 
     @torch.no_grad()
     def fold_statistics(self, mean: Tensor, std: Tensor) -> None:

@@ -9,8 +9,9 @@ from PIL import Image
 from torch import Tensor
 
 from latentbrush.data.pixels import to_image
-from latentbrush.latents import decoded
+from latentbrush.latents import Tiling, decoded
 from latentbrush.model import LatentDiffusion
+from latentbrush.request import Tiles
 from latentbrush.viewing.sheet import PAPER, labelled_sheet
 from latentbrush.viewing.trajectory import Frame, evenly
 
@@ -37,16 +38,18 @@ class View:
         return "finished" if self.t is None else f"t = {self.t:.0f}"
 
 
-def decode_frames(model: LatentDiffusion, frames: Sequence[Frame], place: int) -> list[View]:
+def decode_frames(model: LatentDiffusion, frames: Sequence[Frame], place: int, tiles: Tiles = "auto") -> list[View]:
     """The picture at `place` of the batch, frame by frame, one decoding at a time to spare memory.
 
-    UserError for a frame that is not finite in float32 either, though the picture may be.
+    `tiles`: as the picture's request says. UserError for a frame that is not finite in float32 either, though the
+    picture may be.
     """
+    tiling = Tiling(tiles)
 
     def shown(latents: Tensor, t: float | None) -> Image.Image:
         where = "at the end" if t is None else f"at t = {t:.0f}"
         refusal = f"the way from noise is not finite {where}; choose less guidance or more steps, or do without it"
-        return to_image(decoded(model, latents[place : place + 1], lambda _: refusal)[0])
+        return to_image(decoded(model, latents[place : place + 1], lambda _: refusal, tiling)[0])
 
     views = []
     for frame in frames:

@@ -502,3 +502,37 @@ def test_files_that_are_no_pictures(refused: Callable[..., str], tmp_path: Path)
         "photo.jpg": "does not say how it was painted",
     }.items():
         assert said in refused("reproduce", tmp_path / name)
+
+
+@pytest.mark.capability("tiles")
+@pytest.mark.parametrize("tiles", ["on", "auto", "off"])
+def test_pictures_in_tiles(run: Callable[..., Any], model_folder: Path, tiles: str) -> None:
+    """The tiny model's tiles are of 8 x 8 pixels."""
+    arguments = ("--model", model_folder, "--size", "20x12", "--seed", "1")
+    assert run("txt2img", "a cat", *arguments, "--tiles", tiles, "--out", "x.png").code == 0
+    done = "on" if tiles == "on" else "off"
+    assert read_record(Path("x.png")).request.canvas.tiles == done
+    again(run, Path("x.png"))
+    assert run("txt2img", "a cat", *arguments, "--tiles", "off", "--out", "whole.png").code == 0
+    with Image.open("x.png") as one, Image.open("whole.png") as other:
+        assert (one.tobytes() == other.tobytes()) == (done == "off")
+
+
+@pytest.mark.capability("tiles")
+def test_pictures_of_before_there_were_tiles(
+    run: Callable[..., Any], model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from latentbrush import latents
+
+    [file] = paint(request(model_folder), tmp_path)
+    wanted = json.loads(read_texts(file)[METADATA_KEY])["request"]
+    del wanted["canvas"]["tiles"]
+    changed(file, request=wanted)
+    monkeypatch.setattr(latents, "TILES_BEYOND", 1)
+    assert run("reproduce", file).out.endswith(f"identical to {file}\n")
+
+
+@pytest.mark.capability("tiles")
+def test_unknown_tiles(refused: Callable[..., str], model_folder: Path) -> None:
+    line = refused("txt2img", "a cat", "--model", model_folder, "--tiles", "maybe")
+    assert "tiles: Input should be 'auto', 'on', 'off' or 'decode', not 'maybe'" in line

@@ -6,6 +6,7 @@ from latentbrush.nn.clip_model import CLIPConfig, CLIPModel
 from latentbrush.nn.clip_vision import CLIPVisionConfig, CLIPVisionModel
 from latentbrush.nn.condition import Condition
 from latentbrush.nn.unet import UNet, UNetConfig
+from latentbrush.nn.vq import Quantised, VQAutoencoder, VQConfig
 
 __all__ = [
     "AutoencoderConfig",
@@ -20,6 +21,9 @@ __all__ = [
     "Posterior",
     "ProjectedTextConfig",
     "ProjectedTextModel",
+    "Quantised",
     "UNet",
     "UNetConfig",
+    "VQAutoencoder",
+    "VQConfig",
 ]

@@ -22,6 +22,7 @@ from latentbrush.formats.record import PictureRecord, differences, parse_record,
 from latentbrush.formats.replace import replaced_folder
 from latentbrush.formats.shipped import resolve_clip, resolve_model, shipped_clips, shipped_models
 from latentbrush.formats.summary import ModelSummary, PartSummary, summarise
+from latentbrush.formats.tiny_autoencoder import load_tiny_autoencoder, save_tiny_autoencoder
 from latentbrush.formats.vq import load_vq, save_vq
 from latentbrush.formats.weights import TooLargeError
 
@@ -49,6 +50,7 @@ __all__ = [
     "load_clip",
     "load_model",
     "load_photo",
+    "load_tiny_autoencoder",
     "load_tokenizer",
     "load_vq",
     "outline_model",
@@ -67,6 +69,7 @@ __all__ = [
     "save_clip",
     "save_model",
     "save_picture",
+    "save_tiny_autoencoder",
     "save_vq",
     "shipped_clips",
     "shipped_models",

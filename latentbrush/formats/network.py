@@ -27,6 +27,7 @@ KINDS: Mapping[str, tuple[str, Names]] = {
 """Part of a model -> what its weights' files are called, and the names in them."""
 ALONE: Mapping[str, tuple[str, Names]] = {
     "vqvae": (DIFFUSERS_STEM, VQ),
+    "tiny_autoencoder": (DIFFUSERS_STEM, Names(())),
 }
 """The same of networks that are read and written by themselves."""
 

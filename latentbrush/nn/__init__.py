@@ -5,6 +5,7 @@ from latentbrush.nn.clip import CLIPTextConfig, CLIPTextModel, ProjectedTextConf
 from latentbrush.nn.clip_model import CLIPConfig, CLIPModel
 from latentbrush.nn.clip_vision import CLIPVisionConfig, CLIPVisionModel
 from latentbrush.nn.condition import Condition
+from latentbrush.nn.tiny_autoencoder import TinyAutoencoder, TinyConfig
 from latentbrush.nn.unet import UNet, UNetConfig
 from latentbrush.nn.vq import Quantised, VQAutoencoder, VQConfig
 
@@ -22,6 +23,8 @@ __all__ = [
     "ProjectedTextConfig",
     "ProjectedTextModel",
     "Quantised",
+    "TinyAutoencoder",
+    "TinyConfig",
     "UNet",
     "UNetConfig",
     "VQAutoencoder",

@@ -23,11 +23,11 @@ def decoded(model: LatentDiffusion, latents: Tensor, refusal: Callable[[int], st
     `refusal` has for it, for a picture that is not finite then, either.
     """
     latents = latents.to(model.device)
-    pixels = model.autoencoder.decode(latents.to(model.dtype))
+    pixels = model.decoder.decode(latents.to(model.dtype))
     if model.dtype in HALVES and (spoilt := not_finite(pixels)):
         pixels = pixels.float()
-        with in_float32(model.autoencoder):
-            pixels[spoilt] = model.autoencoder.decode(latents[spoilt].float())
+        with in_float32(model.decoder):
+            pixels[spoilt] = model.decoder.decode(latents[spoilt].float())
     if spoilt := not_finite(pixels):
         raise NotFiniteError(refusal(spoilt[0]))
     return pixels

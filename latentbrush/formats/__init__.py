@@ -22,7 +22,7 @@ from latentbrush.formats.record import PictureRecord, differences, parse_record,
 from latentbrush.formats.replace import replaced_folder
 from latentbrush.formats.shipped import resolve_clip, resolve_model, shipped_clips, shipped_models
 from latentbrush.formats.summary import ModelSummary, PartSummary, summarise
-from latentbrush.formats.tiny_autoencoder import load_tiny_autoencoder, save_tiny_autoencoder
+from latentbrush.formats.tiny_autoencoder import load_tiny_autoencoder, save_tiny_autoencoder, with_fast_decoder
 from latentbrush.formats.vq import load_vq, save_vq
 from latentbrush.formats.weights import TooLargeError
 
@@ -76,5 +76,6 @@ __all__ = [
     "single_file",
     "summarise",
     "texts_of",
+    "with_fast_decoder",
     "write_parameters",
 ]

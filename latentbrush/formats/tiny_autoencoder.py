@@ -11,11 +11,20 @@ from latentbrush.errors import UserError
 from latentbrush.formats.configs import DIFFUSERS_VERSION
 from latentbrush.formats.fields import Fields
 from latentbrush.formats.links import refuse_links_out
-from latentbrush.formats.network import filled_from, read_network, write_network
+from latentbrush.formats.network import ALONE, filled_from, read_network, write_network
 from latentbrush.formats.replace import replaced_folder
+from latentbrush.formats.weights import find_weights
+from latentbrush.model import LatentDiffusion
 from latentbrush.nn import TinyAutoencoder, TinyConfig
+from latentbrush.origin import Origin
 
-__all__ = ["load_tiny_autoencoder", "read_tiny_config", "save_tiny_autoencoder", "write_tiny_config"]
+__all__ = [
+    "load_tiny_autoencoder",
+    "read_tiny_config",
+    "save_tiny_autoencoder",
+    "with_fast_decoder",
+    "write_tiny_config",
+]
 
 PART, CLASS = "tiny_autoencoder", "AutoencoderTiny"
 MOST_BLOCKS = 1000
@@ -44,6 +53,19 @@ def save_tiny_autoencoder(
     """Write a folder that `load_tiny_autoencoder` and diffusers' AutoencoderTiny open. As `save_model`."""
     with replaced_folder(Path(directory), overwrite=overwrite, ours=("config.json",)) as new:
         write_network(PART, new, autoencoder, write_tiny_config(autoencoder.config), dtype)
+
+
+def with_fast_decoder(model: LatentDiffusion, directory: str | Path | None) -> LatentDiffusion:
+    """The model itself, which decodes by the tiny autoencoder in a folder from now on, if one is given.
+
+    UserError as `load_tiny_autoencoder`, and where it does not fit the model.
+    """
+    if directory is None:
+        return model
+    decoder, path = load_tiny_autoencoder(directory, dtype=model.dtype), Path(directory).expanduser()
+    # The settings, too, are told one by one: those of the model go by a single number of its own.
+    files = [*find_weights(path, ALONE[PART][0]), path / "config.json"]
+    return model.decode_fast(decoder, Origin(path, files, [], None))
 
 
 def read_tiny_config(fields: Fields) -> TinyConfig:

@@ -81,12 +81,18 @@ def decoded(
     Those that overflow in half precision are decoded once more in float32. NotFiniteError, with the words that
     `refusal` has for it, for a picture that is not finite then, either. `tiling`: None for `auto`.
     """
-    tiling, latents = tiling or Tiling(), latents.to(model.device)
-    pixels = tiling.decode(model.autoencoder, latents.to(model.dtype))
+    tiles, latents = tiling or Tiling(), latents.to(model.device)
+
+    def decode(part: Tensor) -> Tensor:
+        # A tiny decoder takes too little memory to need tiles.
+        own = model.decoder is model.autoencoder
+        return tiles.decode(model.autoencoder, part) if own else model.decoder.decode(part)
+
+    pixels = decode(latents.to(model.dtype))
     if model.dtype in HALVES and (spoilt := not_finite(pixels)):
         pixels = pixels.float()
-        with in_float32(model.autoencoder):
-            pixels[spoilt] = tiling.decode(model.autoencoder, latents[spoilt].float())
+        with in_float32(model.decoder):
+            pixels[spoilt] = decode(latents[spoilt].float())
     if spoilt := not_finite(pixels):
         raise NotFiniteError(refusal(spoilt[0]))
     return pixels

@@ -24,7 +24,7 @@ from latentbrush.diffusion import (
     guided,
 )
 from latentbrush.errors import UserError
-from latentbrush.nn import AutoencoderKL, Condition, UNet
+from latentbrush.nn import AutoencoderKL, Condition, TinyAutoencoder, UNet
 from latentbrush.origin import Origin
 from latentbrush.request import MAX_SIDE
 
@@ -87,6 +87,8 @@ class LatentDiffusion:
         origin: Origin | None = None,
     ) -> None:
         self.autoencoder, self.unet, self.text = autoencoder, unet, text
+        self.fast_decoder: TinyAutoencoder | None = None
+        self.fast_origin: Origin | None = None
         self._waiting: OneAtATime | None = None
         self.origin = origin
         self.task = self._find_task()
@@ -139,6 +141,30 @@ class LatentDiffusion:
         return self.autoencoder.config.factor
 
     @property
+    def decoder(self) -> AutoencoderKL | TinyAutoencoder:
+        """What makes pictures of latents."""
+        return self.autoencoder if self.fast_decoder is None else self.fast_decoder
+
+    def decode_fast(self, decoder: TinyAutoencoder, origin: Origin | None = None) -> LatentDiffusion:
+        """Decode by a tiny autoencoder from now on, less exactly but sooner; returns the model itself.
+
+        `origin`: the files it was read from, if any. UserError unless it reads the latents of this model.
+        """
+        tiny, own = decoder.config, self.autoencoder.config
+        for what, found, needed in (
+            ("latent channels", tiny.latent_channels, own.latent_channels),
+            ("picture channels", tiny.in_channels, own.in_channels),
+            ("pixels a latent cell", tiny.factor, own.factor),
+        ):
+            if found != needed:
+                raise UserError(
+                    f"the fast decoder has {found} {what}, the model's autoencoder {needed}; take the tiny autoencoder "
+                    "that was made for this model"
+                )
+        self.fast_decoder, self.fast_origin = decoder.to(device=self.device, dtype=self.dtype), origin
+        return self
+
+    @property
     def device(self) -> torch.device:
         """Where it computes."""
         return self.unet.conv_in.weight.device if self._waiting is None else self._waiting.device
@@ -154,6 +180,8 @@ class LatentDiffusion:
             self._waiting = None
         for part in (self.autoencoder, self.unet, self.text):
             part.to(device=device, dtype=dtype)
+        if self.fast_decoder is not None:
+            self.fast_decoder.to(device=device, dtype=dtype)
         return self
 
     def one_part_on(self, device: torch.device | str) -> LatentDiffusion:
@@ -170,6 +198,8 @@ class LatentDiffusion:
             autoencoder: [door for door in doors if door is not None],
         }
         self._waiting = OneAtATime(torch.device(device), parts)
+        if self.fast_decoder is not None:
+            self.fast_decoder.to(device)  # too small to wait
         return self
 
     def latent_shape(self, width: int, height: int) -> tuple[int, int, int]:

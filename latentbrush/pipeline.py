@@ -244,13 +244,14 @@ def resolve(model: LatentDiffusion, request: ImageRequest) -> ImageRequest:
             f"the request's dtype is {request.model.dtype}, but the model was loaded as {dtype}; "
             f"load it with dtype={request.model.dtype!r}"
         )
+    fast = _fast_decoder(model, request.model.fast_decoder)
     # Asked now, so that nothing is refused when half the work is done.
     model.latent_shape(width, height)
     picture_seeds(seed, sampling.count)
     _check_task(model, request)
     resolved = request.model_copy(
         update={
-            "model": request.model.model_copy(update={"dtype": dtype}),
+            "model": request.model.model_copy(update={"dtype": dtype, "fast_decoder": fast}),
             "canvas": request.canvas.model_copy(update={"width": width, "height": height}),
             "sampling": sampling.model_copy(
                 update={"sampler": sampler, "sigmas": sigmas, "steps": steps, "seed": seed}
@@ -261,6 +262,18 @@ def resolve(model: LatentDiffusion, request: ImageRequest) -> ImageRequest:
     )
     plan_of(model, resolved)
     return resolved
+
+
+def _fast_decoder(model: LatentDiffusion, wished: str | None) -> str | None:
+    """The folder of the tiny autoencoder that decodes. UserError where the request has one and the model none."""
+    if model.fast_decoder is None:
+        if wished is not None:
+            raise UserError(
+                f"the request's fast_decoder is {wished!r}, but the model was loaded without it; "
+                "load it with latentbrush.formats.with_fast_decoder"
+            )
+        return None
+    return wished or ("(in memory)" if model.fast_origin is None else str(model.fast_origin.folder))
 
 
 NEEDED = {"editing": "a picture to edit", "depth-to-image": "a depth map"}

@@ -73,13 +73,15 @@ class ModelRequest(_Block):
 
     `dtype` belongs to the picture, for each type has random draws of its own. None for what the model was
     loaded as; another than that is refused. `prediction`: what the network's output means, instead of what the
-    model says; `weights`: which of a single file's. None for what the model says.
+    model says; `weights`: which of a single file's. None for what the model says. `fast_decoder`: the folder of a
+    tiny autoencoder that decodes instead of the model's own.
     """
 
     name: Text = "emoji"
     dtype: Precision | None = None
     prediction: Literal["epsilon", "v_prediction", "sample"] | None = None
     weights: Literal["ema", "raw"] | None = None
+    fast_decoder: Text | None = None
 
 
 MAX_SIDE = 16384

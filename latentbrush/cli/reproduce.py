@@ -139,7 +139,7 @@ def _again(then: PictureRecord, file: Path, wished: Wished, start: Photo | None)
     """As it was painted here: the same batch, by the same model unless another is wished."""
     import torch
 
-    from latentbrush.formats import load_model
+    from latentbrush.formats import load_model, with_fast_decoder
     from latentbrush.pipeline import resolve
 
     _check_start(then, file, start)
@@ -159,6 +159,7 @@ def _again(then: PictureRecord, file: Path, wished: Wished, start: Photo | None)
         device=as_then if wished.device == "auto" else wished.device,
         low_memory=wished.low_memory,
     )
+    model = with_fast_decoder(model, request.model.fast_decoder)
     return Task(model, resolve(model, request), then.painted_in, then.index, notes=())
 
 

@@ -59,6 +59,9 @@ class PaintOptions:
         str | None, typer.Option(help="epsilon, v_prediction or sample, whatever the model says.")
     ] = None
     weights: Annotated[str | None, typer.Option(help="ema or raw, of a single file that has both.")] = None
+    fast_decoder: Annotated[
+        Path | None, typer.Option(parser=filename, help="The folder of a tiny autoencoder (TAESD) to decode by.")
+    ] = None
     steps: Annotated[int | None, typer.Option(parser=whole, help="Denoising steps.")] = None
     sampler: Annotated[str | None, typer.Option(help=f"One of {', '.join(SAMPLER_CHOICES)}.")] = None
     sigmas: Annotated[str | None, typer.Option(help=f"How noise falls: {', '.join(SIGMA_CHOICES)}.")] = None
@@ -96,6 +99,7 @@ class PaintOptions:
                     "dtype": None if self.dtype == "auto" else self.dtype,
                     "prediction": self.prediction,
                     "weights": self.weights,
+                    "fast_decoder": None if self.fast_decoder is None else str(self.fast_decoder),
                 }
             ),
             canvas=Canvas.model_validate({**(self.canvas or Canvas()).model_dump(), "tiles": self.tiles}),
@@ -113,7 +117,7 @@ class PaintOptions:
 
     def load(self, request: ImageRequest) -> LatentDiffusion:
         """The request's model, where and as the options say."""
-        from latentbrush.formats import load_model
+        from latentbrush.formats import load_model, with_fast_decoder
 
         model = load_model(
             request.model.name,
@@ -126,7 +130,7 @@ class PaintOptions:
         )
         if model.origin is not None and model.origin.note:
             print(f"latentbrush: {request.model.name}: {model.origin.note}", file=sys.stderr)
-        return model
+        return with_fast_decoder(model, request.model.fast_decoder)
 
 
 def with_paint_options(command: Callable[..., None]) -> Callable[..., None]:

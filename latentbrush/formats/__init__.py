@@ -22,6 +22,8 @@ from latentbrush.formats.record import PictureRecord, differences, parse_record,
 from latentbrush.formats.replace import replaced_folder
 from latentbrush.formats.shipped import resolve_clip, resolve_model, shipped_clips, shipped_models
 from latentbrush.formats.summary import ModelSummary, PartSummary, summarise
+from latentbrush.formats.tiny_autoencoder import load_tiny_autoencoder, save_tiny_autoencoder, with_fast_decoder
+from latentbrush.formats.vq import load_vq, save_vq
 from latentbrush.formats.weights import TooLargeError
 
 __all__ = [
@@ -48,7 +50,9 @@ __all__ = [
     "load_clip",
     "load_model",
     "load_photo",
+    "load_tiny_autoencoder",
     "load_tokenizer",
+    "load_vq",
     "outline_model",
     "output_path",
     "output_paths",
@@ -65,10 +69,13 @@ __all__ = [
     "save_clip",
     "save_model",
     "save_picture",
+    "save_tiny_autoencoder",
+    "save_vq",
     "shipped_clips",
     "shipped_models",
     "single_file",
     "summarise",
     "texts_of",
+    "with_fast_decoder",
     "write_parameters",
 ]

@@ -63,7 +63,6 @@ def read_unet_config(fields: Fields) -> UNetConfig:
     levels = len(channels)
     for key, allowed in UNET_ONLY.items():
         fields.only(key, *allowed)
-    fields.only("only_cross_attention", False, [False] * levels)
     fields.only("time_embedding_dim", None, 4 * channels[0])
     # Attention in float32 is about precision: the fused kernels used here accumulate so in any type.
     fields.harmless("upcast_attention", "addition_embed_type_num_heads")
@@ -92,6 +91,7 @@ def read_unet_config(fields: Fields) -> UNetConfig:
         "freq_shift": fields.number("freq_shift", 0),
         "dropout": fields.number("dropout", 0.0),
         "classes": fields.whole("num_class_embeds") if fields.has("num_class_embeds") else None,
+        "only_cross": _only_cross(fields, levels),
         **_added(fields),
     }
     fields.done()
@@ -109,6 +109,16 @@ def _added(fields: Fields) -> dict[str, int]:
         fields.only(MICRO_WIDTH, None)
         return {}
     return {"added_width": fields.whole(ADDED_WIDTH), "micro_width": fields.whole(MICRO_WIDTH)}
+
+
+def _only_cross(fields: Fields, levels: int) -> tuple[bool, ...] | None:
+    """One for all levels, or one a level; the field says nothing of the middle. None where all are false."""
+    key = "only_cross_attention"
+    value = fields.raw(key) or False  # null is as good as false
+    entries = value if isinstance(value, list) else [value] * levels
+    if len(entries) != levels or not all(isinstance(entry, bool) for entry in entries):
+        raise fields.wrong(key, value, f"true or false, once or {levels} times")
+    return tuple(entries) if any(entries) else None
 
 
 def _attention(fields: Fields, levels: int) -> tuple[bool, ...]:
@@ -144,7 +154,7 @@ def write_unet_config(config: UNetConfig) -> dict[str, Any]:
         "down_block_types": down,
         "mid_block_type": MIDDLE,
         "up_block_types": up,
-        "only_cross_attention": False,
+        "only_cross_attention": False if config.only_cross is None else list(config.only_cross),
         "block_out_channels": list(config.channels),
         "layers_per_block": config.layers_per_block,
         "downsample_padding": 1,

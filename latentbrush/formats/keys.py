@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-__all__ = ["AUTOENCODER", "CLIP", "CLIP_TEXT", "CLIP_TEXT_PROJECTED", "CLIP_VISION", "UNET", "Names", "rename"]
+__all__ = ["AUTOENCODER", "CLIP", "CLIP_TEXT", "CLIP_TEXT_PROJECTED", "CLIP_VISION", "UNET", "VQ", "Names", "rename"]
 
 Rule = tuple[str, str]
 
@@ -68,6 +68,8 @@ AUTOENCODER = Names(
     ),
     older=(("query", "to_q"), ("key", "to_k"), ("value", "to_v"), ("proj_attn", "to_out.0")),
 )
+
+VQ = Names((("codebook", "quantize.embedding"), *AUTOENCODER.rules), older=AUTOENCODER.older)
 
 # transformers 5 leaves the prefix out; all versions read it. Old files hold the buffer 0 .. 76 as well.
 CLIP_TEXT = Names(

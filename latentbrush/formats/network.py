@@ -12,7 +12,7 @@ from torch import nn
 from latentbrush.files import read_json, write_json
 from latentbrush.formats.empty import without_memory
 from latentbrush.formats.fields import Fields
-from latentbrush.formats.keys import AUTOENCODER, CLIP_TEXT, CLIP_TEXT_PROJECTED, UNET, Names
+from latentbrush.formats.keys import AUTOENCODER, CLIP_TEXT, CLIP_TEXT_PROJECTED, UNET, VQ, Names
 from latentbrush.formats.weights import check_weights, load_weights, save_weights
 
 __all__ = ["KINDS", "Fill", "fields_of", "filled_from", "read_network", "write_network"]
@@ -25,6 +25,11 @@ KINDS: Mapping[str, tuple[str, Names]] = {
     "text_encoder_2": (TRANSFORMERS_STEM, CLIP_TEXT_PROJECTED),
 }
 """Part of a model -> what its weights' files are called, and the names in them."""
+ALONE: Mapping[str, tuple[str, Names]] = {
+    "vqvae": (DIFFUSERS_STEM, VQ),
+    "tiny_autoencoder": (DIFFUSERS_STEM, Names(())),
+}
+"""The same of networks that are read and written by themselves."""
 
 Fill = Callable[[str, nn.Module], None]
 """Gives the network of a part its weights, or checks that it could."""
@@ -45,7 +50,7 @@ def read_network(
 ) -> Network:
     """A network from its folder, in eval mode. Made without memory or initialisation, then filled.
 
-    `part`: one of `KINDS`; `readers`: from fields to config to network.
+    `part`: one of `KINDS` or `ALONE`; `readers`: from fields to config to network.
     """
     read_config, make = readers
     config = read_config(fields_of(directory / "config.json"))
@@ -62,7 +67,7 @@ def filled_from(directory: Path, dtype: torch.dtype | None, *, alone: bool = Fal
     """
 
     def fill(part: str, network: nn.Module) -> None:
-        stem, names = KINDS[part]
+        stem, names = KINDS[part] if part in KINDS else ALONE[part]
         place = directory if alone else directory / part
         if dtype is None:
             check_weights(network, place, stem, names)
@@ -75,7 +80,7 @@ def filled_from(directory: Path, dtype: torch.dtype | None, *, alone: bool = Fal
 def write_network(
     part: str, directory: Path, network: nn.Module, config: Mapping[str, Any], dtype: torch.dtype
 ) -> None:
-    stem, names = KINDS[part]
+    stem, names = KINDS[part] if part in KINDS else ALONE[part]
     directory.mkdir(exist_ok=True)
     write_json(directory / "config.json", config)
     save_weights(network, directory / f"{stem}.safetensors", names, dtype)

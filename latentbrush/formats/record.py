@@ -94,7 +94,9 @@ def record_of(
     origin = model.origin
     files = ModelRecord()
     if origin is not None:
-        files = ModelRecord(weights=origin.weights, settings=origin.settings, sampler=origin.sampler)
+        fast = {} if model.fast_origin is None else model.fast_origin.weights
+        weights = {**origin.weights, **{f"fast_decoder/{name}": digest for name, digest in fast.items()}}
+        files = ModelRecord(weights=weights, settings=origin.settings, sampler=origin.sampler)
     return PictureRecord(
         request=request,
         index=index,

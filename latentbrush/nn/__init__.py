@@ -6,7 +6,9 @@ from latentbrush.nn.clip_model import CLIPConfig, CLIPModel
 from latentbrush.nn.clip_vision import CLIPVisionConfig, CLIPVisionModel
 from latentbrush.nn.condition import Condition
 from latentbrush.nn.tiling import tiled_decode, tiled_encode
+from latentbrush.nn.tiny_autoencoder import TinyAutoencoder, TinyConfig
 from latentbrush.nn.unet import UNet, UNetConfig
+from latentbrush.nn.vq import Quantised, VQAutoencoder, VQConfig
 
 __all__ = [
     "AutoencoderConfig",
@@ -21,8 +23,13 @@ __all__ = [
     "Posterior",
     "ProjectedTextConfig",
     "ProjectedTextModel",
+    "Quantised",
+    "TinyAutoencoder",
+    "TinyConfig",
     "UNet",
     "UNetConfig",
+    "VQAutoencoder",
+    "VQConfig",
     "tiled_decode",
     "tiled_encode",
 ]

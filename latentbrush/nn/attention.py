@@ -61,19 +61,26 @@ class FeedForward(nn.Module):
 
 
 class TransformerBlock(nn.Module):
-    """Self-attention, cross-attention to the condition, feed-forward; each on the normalised residual."""
+    """Self-attention, cross-attention to the condition, feed-forward; each on the normalised residual.
 
-    def __init__(self, width: int, heads: int, context_width: int, dropout: float = 0.0) -> None:
+    `only_cross`: the first attention reads the condition, too, and no cell reads another (Stable Diffusion's x4
+    upscaler, whose maps are large).
+    """
+
+    def __init__(
+        self, width: int, heads: int, context_width: int, dropout: float = 0.0, *, only_cross: bool = False
+    ) -> None:
         super().__init__()
+        self.only_cross = only_cross
         self.norm1 = nn.LayerNorm(width)
-        self.attn1 = Attention(width, heads, dropout=dropout)
+        self.attn1 = Attention(width, heads, context_width if only_cross else None, dropout=dropout)
         self.norm2 = nn.LayerNorm(width)
         self.attn2 = Attention(width, heads, context_width, dropout=dropout)
         self.norm3 = nn.LayerNorm(width)
         self.ff = FeedForward(width, dropout)
 
     def forward(self, x: Tensor, context: Tensor) -> Tensor:
-        x = x + self.attn1(self.norm1(x))
+        x = x + self.attn1(self.norm1(x), context if self.only_cross else None)
         x = x + self.attn2(self.norm2(x), context)
         out: Tensor = x + self.ff(self.norm3(x))
         return out
@@ -95,13 +102,14 @@ class SpatialTransformer(nn.Module):
         linear: bool = False,
         groups: int = 32,
         dropout: float = 0.0,
+        only_cross: bool = False,
     ) -> None:
         super().__init__()
         self.linear = linear
         self.norm = nn.GroupNorm(groups, channels, eps=1e-6)
         self.proj_in = nn.Linear(channels, channels) if linear else nn.Conv2d(channels, channels, 1)
         self.transformer_blocks = nn.ModuleList(
-            TransformerBlock(channels, heads, context_width, dropout) for _ in range(depth)
+            TransformerBlock(channels, heads, context_width, dropout, only_cross=only_cross) for _ in range(depth)
         )
         self.proj_out = nn.Linear(channels, channels) if linear else nn.Conv2d(channels, channels, 1)
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from latentbrush.nn.attention import Attention
 from latentbrush.nn.blocks import Downsample, ResBlock, Upsample, check_groups
 
-__all__ = ["AutoencoderConfig", "AutoencoderKL", "Posterior"]
+__all__ = ["AutoencoderConfig", "AutoencoderKL", "Decoder", "Encoder", "Posterior"]
 
 
 @dataclass(frozen=True)
@@ -128,9 +128,9 @@ class UpBlock(nn.Module):
 
 
 class Encoder(nn.Module):
-    """(B, 3, H, W) -> (B, 2c, H/f, W/f): mean and log-variance."""
+    """(B, 3, H, W) -> (B, moments * c, H/f, W/f): mean and log-variance, or with `moments` 1 the latent itself."""
 
-    def __init__(self, config: AutoencoderConfig) -> None:
+    def __init__(self, config: AutoencoderConfig, *, moments: int = 2) -> None:
         super().__init__()
         widths = config.channels
         self.conv_in = nn.Conv2d(config.in_channels, widths[0], 3, padding=1)
@@ -139,7 +139,7 @@ class Encoder(nn.Module):
         )
         self.mid_block = MidBlock(widths[-1], config)
         self.conv_norm_out = nn.GroupNorm(config.groups, widths[-1], eps=1e-6)
-        self.conv_out = nn.Conv2d(widths[-1], 2 * config.latent_channels, 3, padding=1)
+        self.conv_out = nn.Conv2d(widths[-1], moments * config.latent_channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.conv_in(x)

@@ -21,9 +21,10 @@ class UNetConfig:
 
     One entry a level, from the finest: `channels`, `attention` (has it spatial transformers), `heads`,
     `depth` (transformer blocks in each). The middle always has one, with the last level's figures.
-    `sample_size` is the latent side it was trained at. `classes`: how many have an embedding, which is added to
-    that of the time; None for a UNet that takes no labels. `added_width`: what the text's pooled vector and the
-    sinusoids of further numbers, `micro_width` wide each, make together, which is embedded and added, too (SDXL);
+    `only_cross` (do transformers on the way down and up read the condition alone, never each other's cells?), None
+    for nowhere. `sample_size` is the latent side it was trained at. `classes`: how many have an embedding, which is
+    added to that of the time; None for a UNet that takes no labels. `added_width`: what the text's pooled vector and
+    the sinusoids of further numbers, `micro_width` wide each, make together, which is embedded and added, too (SDXL);
     None for a UNet that takes neither.
     """
 
@@ -45,12 +46,13 @@ class UNetConfig:
     classes: int | None = None
     added_width: int | None = None
     micro_width: int = 256
+    only_cross: tuple[bool, ...] | None = None
 
     def __post_init__(self) -> None:
         check_groups(self.channels, self.groups)
-        for name in ("attention", "heads", "depth"):
+        for name in ("attention", "heads", "depth", "only_cross"):
             entries = getattr(self, name)
-            if len(entries) != len(self.channels):
+            if entries is not None and len(entries) != len(self.channels):
                 raise ValueError(f"UNet {name} {entries} has {len(entries)} entries for {len(self.channels)} levels")
         for width, heads in zip(self.channels, self.heads, strict=True):
             if heads < 1 or width % heads:
@@ -101,7 +103,7 @@ def _resnet(config: UNetConfig, c_in: int, c_out: int) -> ResBlock:
     )
 
 
-def _transformer(config: UNetConfig, level: int) -> SpatialTransformer:
+def _transformer(config: UNetConfig, level: int, *, middle: bool = False) -> SpatialTransformer:
     return SpatialTransformer(
         config.channels[level],
         config.heads[level],
@@ -110,6 +112,7 @@ def _transformer(config: UNetConfig, level: int) -> SpatialTransformer:
         linear=config.linear_projection,
         groups=config.groups,
         dropout=config.dropout,
+        only_cross=config.only_cross is not None and config.only_cross[level] and not middle,
     )
 
 
@@ -145,7 +148,7 @@ class MidBlock(nn.Module):
         super().__init__()
         width = config.channels[-1]
         self.resnets = nn.ModuleList(_resnet(config, width, width) for _ in range(2))
-        self.attention = _transformer(config, len(config.channels) - 1)
+        self.attention = _transformer(config, len(config.channels) - 1, middle=True)
 
     def forward(self, x: Tensor, time: Tensor, context: Tensor) -> Tensor:
         x = self.attention(self.resnets[0](x, time), context)

@@ -37,6 +37,22 @@ def test_labels_do_what_they_do_in_diffusers(tmp_path: Path) -> None:
     assert (found - others).abs().max() > 1e-3 * found.abs().max()
 
 
+def test_the_upscalers_unet(tmp_path: Path) -> None:
+    """Seven channels, labels for the noise of three of them, and transformers that read the words alone."""
+    changes = {"in_channels": 7, "num_class_embeds": CLASSES, "only_cross_attention": [True, True, False]}
+    theirs = tiny_unet("sd2", **changes)
+    ours = our_unet(theirs, tmp_path)
+    theirs = theirs.double()
+    x, picture, t = noise(2, 4, 8, 8), noise(2, 3, 8, 8, seed=9), torch.tensor([981.0, 3.25], dtype=torch.float64)
+    context = noise(2, 6, WIDTH, seed=8)
+    with torch.no_grad():
+        found = ours(x, t, Condition(context, LABELS, channels=picture))
+        close(found, theirs(torch.cat([x, picture], dim=1), t, context, class_labels=LABELS).sample)
+    written = write_unet_config(ours.config)
+    assert written["only_cross_attention"] == changes["only_cross_attention"]
+    assert read_unet_config(Fields(tmp_path / "config.json", written)) == ours.config
+
+
 def test_guidance_keeps_the_labels_of_every_branch(tmp_path: Path) -> None:
     theirs = tiny_unet("sd1", num_class_embeds=CLASSES)
     ours = our_unet(theirs, tmp_path)

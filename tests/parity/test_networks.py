@@ -39,6 +39,8 @@ UNETS: list[tuple[Kind, dict[str, Any]]] = [
             "norm_eps": 1e-4,
         },
     ),
+    ("sd2", {"only_cross_attention": [True, False, True]}),
+    ("sd1", {"only_cross_attention": True}),
     ("sd1", {"in_channels": 9, "out_channels": 5, "upcast_attention": True}),
 ]
 SIZES = [(8, 8), (8, 16), (7, 5), (12, 9)]

@@ -40,10 +40,10 @@ def diffuse(
     check_writable([path], overwrite=overwrite)
     loaded = load_model(request.model.name, device=device)
     defaults = loaded.defaults
-    if left_out := loaded.text.cut(prompt):
-        print(f"latentbrush: the prompt is too long; left out: {short(left_out)}", file=sys.stderr)
     picture = cover(photo.image, defaults.width, defaults.height)
     process = forward_process(loaded, picture, prompt=prompt, seed=seed, levels=levels)
+    if left_out := loaded.text.cut(prompt):
+        print(f"latentbrush: the prompt is too long; left out: {short(left_out)}", file=sys.stderr)
     save_sheet(forward_sheet(loaded, process), path)
     print_table(
         (

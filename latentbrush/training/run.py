@@ -76,6 +76,7 @@ class Run:
 
     def save_samples(self, step: int, picture: Image.Image) -> Path:
         path = self.directory / "samples" / f"step-{step:06d}.png"
+        path.parent.mkdir(exist_ok=True)  # who tidied the samples away may still go on with the run
         with whole_file(path) as beside:
             picture.save(beside, format="PNG")
         return path

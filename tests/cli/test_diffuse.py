@@ -53,6 +53,7 @@ def test_a_long_prompt_is_told(run: Callable[..., Any], model_folder: Path, phot
 
 
 BAD = {
+    "levels 0, and a long prompt": (["--levels", "0", "--prompt", "a red heart " * 9], "choose 2 to 16"),
     "no such device": (["--device", "gpu"], "device 'gpu' is not here; choose one of auto, cpu"),
     "levels 1": (["--levels", "1"], "1 levels are asked for; choose 2 to 16"),
     "levels 0": (["--levels", "0"], "choose 2 to 16"),

@@ -94,6 +94,7 @@ VALUES: dict[str, st.SearchStrategy[str]] = {
     "image": some("file.png", odd=TEXT | st.sampled_from(["absent.png", ".", "/dev/zero", "/dev/null"])),
     "sigmas": some("spaced", "karras", "exponential", "beta", "simple", "sgm_uniform"),
     "guidance_rescale": some(0, 0.7, 1, odd=TEXT | st.floats()),
+    "tiles": some("auto", "on", "off"),
     "prediction": some("epsilon", "v_prediction", "sample"),
     "weights": some("ema", "raw"),
     "strength": some(0, 0.5, 1, odd=TEXT | st.floats()),
@@ -109,7 +110,7 @@ VALUES: dict[str, st.SearchStrategy[str]] = {
 }
 ALWAYS = {"prompt", "model", "image", "steps", "out", "seeds", "data", "run"}
 """The options that nearly every line has, lest defaults decide what is tried."""
-SELDOM = {"mask", "control", "weights", "config"}
+SELDOM = {"mask", "control", "weights", "config", "fast_decoder"}
 """Options that few models or pictures allow."""
 RECIPE = """
 stage: autoencoder
@@ -248,4 +249,5 @@ def test_odd_values_for_other_commands(name: str, stock: Path) -> None:
 def test_very_many_odd_values(stock: Path) -> None:
     codes = check_all(stock, PAINTING | OTHERS, 2000)
     for name in PAINTING | OTHERS:
-        assert min(codes[name.split()[0], code] for code in (0, 2)) > 20, codes
+        # Of some 200; a command of many options, each odd one time in five, is seldom carried out.
+        assert min(codes[name.split()[0], code] for code in (0, 2)) > 10, codes

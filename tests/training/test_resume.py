@@ -105,6 +105,15 @@ def test_resuming_before_the_first_checkpoint_begins_anew(world: Path, first_sta
     assert log_of(whole) == log_of(parts)
 
 
+def test_a_run_goes_on_without_its_samples(world: Path, tmp_path: Path) -> None:
+    recipe = autoencoder_recipe(world, steps=2, validate_every=1)
+    with pytest.raises(PowerCutError):
+        run_recipe(recipe, tmp_path / "run", on_step=cut_at(1))
+    shutil.rmtree(tmp_path / "run" / "samples")
+    run_recipe(recipe, tmp_path / "run", resume=True)
+    assert sorted(path.name for path in (tmp_path / "run" / "samples").iterdir())[-1] == "step-000002.png"
+
+
 def test_resuming_a_finished_run_writes_the_same_model(world: Path, tmp_path: Path) -> None:
     recipe = autoencoder_recipe(world, steps=2)
     run_recipe(recipe, tmp_path / "run")

@@ -46,7 +46,7 @@ def load_model(
     device: torch.device | str = "auto",
     low_memory: bool = False,
 ) -> LatentDiffusion:
-    """Read a text-to-image model of the Stable Diffusion 1 and 2 family, ready to paint (eval mode).
+    """Read a model of the Stable Diffusion family (1, 2, XL), ready to paint (eval mode).
 
     `model`: a folder, a single file (.safetensors, or .ckpt, of which no code is run), or the name of a shipped
     model. `sampler`: instead of the scheduler that the folder names, of which then only schedule, prediction type

@@ -70,6 +70,15 @@ def test_reordered_phrases_take_every_order_and_are_dropped_one_in_ten() -> None
     assert all("woman" in text for text in draws)
 
 
+def test_articles_stand_before_plain_names_alone() -> None:
+    draws = _draws(HAIR, replace(_only(name=1.0), article=0.25), 20_000)
+    assert set(draws) == {HAIR.name, f"a {HAIR.name}"}
+    assert draws[f"a {HAIR.name}"] / 20_000 == pytest.approx(0.25, abs=0.02)
+    heart = replace(HAIR, name="orange heart")
+    assert set(_draws(heart, replace(_only(name=1.0), article=1.0), 50)) == {"an orange heart"}
+    assert not any(text.startswith(("a ", "an ")) for text in _draws(HAIR, replace(_only(reordered=1.0), article=1.0)))
+
+
 def test_two_tones_stay_together_in_their_order() -> None:
     draws = _draws(COUPLE, _only(reordered=1.0))
     assert set(draws) == {

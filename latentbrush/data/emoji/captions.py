@@ -22,7 +22,8 @@ class CaptionMix:
     """How often each kind of caption is drawn; the four kinds sum to 1.
 
     `korean_keywords` is the share of keywords among the Korean captions, `drop_attribute` the probability
-    with which the reordered kind leaves out an attribute.
+    with which the reordered kind leaves out an attribute, `article` that with which a plain name is given one
+    ("a red heart"), as people write prompts.
     """
 
     name: float = 0.4
@@ -31,6 +32,7 @@ class CaptionMix:
     korean: float = 0.2
     korean_keywords: float = 0.25
     drop_attribute: float = 0.1
+    article: float = 0.0
 
     def __post_init__(self) -> None:
         for field, value in vars(self).items():
@@ -47,11 +49,11 @@ DEFAULT_MIX = CaptionMix()
 def caption(record: EmojiRecord, rng: np.random.Generator, mix: CaptionMix = DEFAULT_MIX) -> str:
     """One caption, never empty; only `rng` decides, so the same generator says the same.
 
-    The plain name is always whole. Where CLDR has too few words, the English name stands in.
+    The plain name is always whole, but for an article before it. Where CLDR has too few words, the English name stands in.
     """
     draw = rng.random()
     if draw < mix.name:
-        return record.name
+        return _with_article(record.name) if rng.random() < mix.article else record.name
     if draw < mix.name + mix.reordered:
         return _reordered(record, rng, mix.drop_attribute)
     if draw < mix.name + mix.reordered + mix.keywords:
@@ -73,6 +75,11 @@ def family_weights(records: Sequence[EmojiRecord], exponent: float = 0.5) -> NDA
     sizes = Counter(record.family for record in records)
     weights = np.array([sizes[record.family] for record in records], dtype=np.float64) ** -exponent
     return np.asarray(weights / weights.sum(), dtype=np.float64)
+
+
+def _with_article(name: str) -> str:
+    """'a red heart', 'an orange heart'; by the letter, not the sound."""
+    return f"{'an' if name[0].lower() in 'aeiou' else 'a'} {name}"
 
 
 def _reordered(record: EmojiRecord, rng: np.random.Generator, drop: float) -> str:

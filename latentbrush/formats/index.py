@@ -16,11 +16,21 @@ from latentbrush.files import read_json
 from latentbrush.formats.configs import DIFFUSERS_VERSION
 from latentbrush.formats.fields import Fields
 
-__all__ = ["INDEX", "TOKENIZERS", "TOWERS", "Index", "pipeline_name", "read_index", "write_index"]
+__all__ = [
+    "INDEX",
+    "TOKENIZERS",
+    "TOWERS",
+    "Index",
+    "pipeline_name",
+    "plain_pipeline_name",
+    "read_index",
+    "write_index",
+]
 
 INDEX = "model_index.json"
 CLASSES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "vae": ("diffusers", ("AutoencoderKL",)),
+    "vqvae": ("diffusers", ("VQModel",)),
     "unet": ("diffusers", ("UNet2DConditionModel",)),
     "text_encoder": ("transformers", ("CLIPTextModel",)),
     "text_encoder_2": ("transformers", ("CLIPTextModelWithProjection",)),
@@ -41,12 +51,17 @@ XL_PIPELINES: Mapping[Task, str] = {
     "text-to-image": "StableDiffusionXLPipeline",
     "inpainting": "StableDiffusionXLInpaintPipeline",
 }
+WORDLESS = ["diffusers", "UNet2DModel"]
+"""A UNet that reads no words: then there are no towers, and a first stage only where latents are diffused."""
+DDPM, DDIM, LDM = "DDPMPipeline", "DDIMPipeline", "LDMPipeline"
+"""Pipelines of such models. They do as the scheduler's file says: the others never clip latents."""
 REFINER = "StableDiffusionXLImg2ImgPipeline"
 PLAIN_OFFSET = (
     "StableDiffusionXL",
     "StableDiffusionInstructPix2Pix",
     "StableDiffusionDepth2Img",
     "StableDiffusionUpscale",
+    *(DDPM, DDIM, LDM),
 )
 """Pipelines that take a scheduler's steps_offset as its file states it. The others always take 1."""
 
@@ -55,6 +70,7 @@ PLAIN_OFFSET = (
 class Index:
     """What a folder holds. `parts`: the folders of networks and tokenisers; `scheduler`: its class.
 
+    `wordless`: does the UNet read no words?
     `zero_empty`: is an empty negative prompt all zeros (Stable Diffusion XL)? `aesthetic`: is the model told an
     aesthetic score (its refiner)?
     """
@@ -64,6 +80,7 @@ class Index:
     scheduler: str
     zero_empty: bool = True
     aesthetic: bool = False
+    wordless: bool = False
 
     @property
     def is_xl(self) -> bool:
@@ -85,16 +102,22 @@ def pipeline_name(task: Task, *, xl: bool, aesthetic: bool) -> str:
     return names[task]
 
 
+def plain_pipeline_name(sampler: str, *, latents: bool) -> str:
+    """The diffusers pipeline for a model without words, of latents or of pixels."""
+    return LDM if latents else DDIM if sampler == "ddim" else DDPM
+
+
 def read_index(directory: Path) -> Index:
-    """UserError unless model_index.json names the parts of a Stable Diffusion model, and nothing unknown."""
+    """UserError unless model_index.json names the parts of a model of the families here, and nothing unknown."""
     path = directory / INDEX
     if not path.is_file():
         found = ", ".join(sorted(entry.name for entry in directory.iterdir())[:5]) or "nothing"
         raise UserError(f"{directory} has no {INDEX} (but {found}); give the folder that holds unet and vae")
     fields = Fields(path, read_json(path))
-    parts = _parts(fields)
+    wordless = fields.raw("unet") == WORDLESS
+    parts = _wordless_parts(fields) if wordless else _parts(fields)
     for part in parts:
-        _check_class(fields, part)
+        _check_class(fields, part, wordless=wordless)
     scheduler = fields.raw("scheduler")
     if not (isinstance(scheduler, list) and len(scheduler) == 2 and isinstance(scheduler[1], str)):
         raise fields.wrong("scheduler", scheduler, "a library and a class")
@@ -103,10 +126,13 @@ def read_index(directory: Path) -> Index:
         if fields.raw(part) == [None, None]:
             fields.harmless(part)
     xl = "text_encoder_2" in parts
+    pipeline = str(fields.raw("_class_name"))
     result = Index(
-        pipeline=str(fields.raw("_class_name")),
+        pipeline=pipeline,
         parts=parts,
-        scheduler=scheduler[1],
+        # Of any other that pipeline makes this one.
+        scheduler="DDIMScheduler" if pipeline == DDIM else scheduler[1],
+        wordless=wordless,
         zero_empty=xl and fields.flag("force_zeros_for_empty_prompt", True),
         aesthetic=xl and fields.flag("requires_aesthetics_score", False),
     )
@@ -124,9 +150,15 @@ def _parts(fields: Fields) -> tuple[str, ...]:
     return ("vae", "unet", *first, "text_encoder_2", "tokenizer_2")
 
 
-def _check_class(fields: Fields, part: str) -> None:
+def _wordless_parts(fields: Fields) -> tuple[str, ...]:
+    return ("unet",) if fields.raw("vqvae") in (None, [None, None]) else ("vqvae", "unet")
+
+
+def _check_class(fields: Fields, part: str, *, wordless: bool) -> None:
     library, classes = CLASSES[part]
     found = fields.raw(part)
+    if wordless and part == "unet":
+        return
     if found not in [[library, name] for name in classes]:
         raise UserError(
             f"{fields.path}: {part} of {fields.raw('_class_name')} is {found}; only {library}'s "
@@ -139,6 +171,8 @@ def write_index(index: Index) -> dict[str, Any]:
     optional = [*TOWERS, *TOKENIZERS] if index.is_xl else ["safety_checker"]
     absent = [*optional, "feature_extractor", "image_encoder"]
     checked = {"requires_safety_checker": False}
+    if index.wordless:
+        absent, checked = [], {}
     if index.pipeline == DEPTH:
         absent, checked = ["depth_estimator", "feature_extractor"], {}
     return {
@@ -148,6 +182,7 @@ def write_index(index: Index) -> dict[str, Any]:
         **(_xl_settings(index) if index.is_xl else checked),
         "scheduler": ["diffusers", index.scheduler],
         **{part: [CLASSES[part][0], CLASSES[part][1][0]] for part in index.parts},
+        **({"unet": WORDLESS} if index.wordless else {}),
     }
 
 

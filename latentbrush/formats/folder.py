@@ -12,21 +12,46 @@ from typing import Any
 import torch
 from torch import nn
 
-from latentbrush.conditioning import Tokenizer, XLTextConditioner
+from latentbrush.conditioning import LabelConditioner, Tokenizer, XLTextConditioner
 from latentbrush.devices import choose_device, choose_dtype, enough_memory
 from latentbrush.errors import UserError
 from latentbrush.files import write_json
 from latentbrush.formats import configs
-from latentbrush.formats.index import INDEX, TOKENIZERS, TOWERS, Index, pipeline_name, read_index, write_index
+from latentbrush.formats.first_stage import (
+    AUTOENCODER_READERS,
+    read_first_stage,
+    stage_networks,
+    write_autoencoder,
+    write_first_stage,
+)
+from latentbrush.formats.index import (
+    INDEX,
+    TOKENIZERS,
+    TOWERS,
+    Index,
+    pipeline_name,
+    plain_pipeline_name,
+    read_index,
+    write_index,
+)
 from latentbrush.formats.links import refuse_links_out
-from latentbrush.formats.network import KINDS, Fill, fields_of, filled_from, read_network, write_network
+from latentbrush.formats.network import (
+    KINDS,
+    Fill,
+    fields_of,
+    filled_from,
+    place_of,
+    read_network,
+    write_network,
+)
 from latentbrush.formats.replace import replaced_folder
 from latentbrush.formats.scheduler import Scheduler, read_scheduler, write_scheduler
 from latentbrush.formats.shipped import resolve_model
 from latentbrush.formats.text import read_text, text_networks, write_text
+from latentbrush.formats.unet2d import read_unet2d_config, write_unet2d_config
 from latentbrush.formats.weights import Entry, check_weights, find_weights, stored_dtype
 from latentbrush.model import LatentDiffusion, ModelDefaults
-from latentbrush.nn import AutoencoderKL, UNet
+from latentbrush.nn import AutoencoderKL, Pixels, UNet, UNet2D
 from latentbrush.origin import Origin
 
 __all__ = [
@@ -44,7 +69,6 @@ __all__ = [
 
 OURS = "latentbrush.json"
 SCHEDULER = "scheduler"
-AUTOENCODER_READERS = (configs.read_autoencoder_config, AutoencoderKL)
 AESTHETIC_NUMBERS = 5
 """What the refiner of Stable Diffusion XL takes beside the words, the last of them an aesthetic score."""
 
@@ -57,7 +81,7 @@ def load_model(
     device: torch.device | str = "auto",
     low_memory: bool = False,
 ) -> LatentDiffusion:
-    """Read a model of the Stable Diffusion 1, 2 or XL family, ready to paint (eval mode).
+    """Read a model of the Stable Diffusion 1, 2 or XL family, or one without words, ready to paint (eval mode).
 
     `model`: a folder, or the name of a shipped model. `sampler`: instead of the scheduler that the folder
     names, of which then only schedule, prediction type and spacing are read.
@@ -69,7 +93,7 @@ def load_model(
     place = choose_device(device)
     directory = _resolved(model)
     read_index(directory)  # what the folder lacks says more than what a part of it lacks
-    kind = choose_dtype(dtype, place, stored_dtype(directory / "unet", KINDS["unet"][0]))
+    kind = choose_dtype(dtype, place, stored_dtype(place_of(directory, "unet"), KINDS["unet"][0]))
     result = assemble(directory, sampler, filled_from(directory, kind), _origin(directory, sampler))
     return placed(result, place, f"the model {directory}", low_memory=low_memory)
 
@@ -92,20 +116,23 @@ def outline_model(model: str | Path, *, sampler: str | None = None) -> LatentDif
 def load_tokenizer(model: str | Path) -> Tokenizer:
     """A model's tokeniser alone, of two the second. UserError for what of its files is missing, broken or foreign."""
     directory = _resolved(model)
-    second = read_index(directory).is_xl
+    index = read_index(directory)
+    if index.wordless:
+        raise UserError(f"{directory} reads no words, so it has no tokeniser; name a model with a text tower")
+    second = index.is_xl
     config = configs.read_text_config(fields_of(directory / TOWERS[second] / "config.json"))
     return Tokenizer.from_folder(directory / TOKENIZERS[second], positions=config.max_positions)
 
 
 def networks_of(model: LatentDiffusion) -> dict[str, nn.Module]:
     """Part -> network, by the names of the folders in which they lie."""
-    return {"unet": model.unet, "vae": model.autoencoder, **text_networks(model.text)}
+    return {"unet": model.unet, **stage_networks(model.autoencoder), **text_networks(model.text)}
 
 
 def weight_entries(model: LatentDiffusion, directory: Path) -> dict[str, list[Entry]]:
     """Part -> the tensors of `model` in the folder's files, as the files' headers describe them."""
     return {
-        part: list(check_weights(network, directory / part, *KINDS[part]).values())
+        part: list(check_weights(network, place_of(directory, part), *KINDS[part]).values())
         for part, network in networks_of(model).items()
     }
 
@@ -113,7 +140,8 @@ def weight_entries(model: LatentDiffusion, directory: Path) -> dict[str, list[En
 def _resolved(model: str | Path) -> Path:
     """The model's folder. UserError where links lead out of it."""
     directory = resolve_model(model)
-    refuse_links_out(directory, (INDEX, OURS, *KINDS, *TOKENIZERS, SCHEDULER))
+    flat = [path.name for kind in ("*config.json", "diffusion_pytorch_model*") for path in directory.glob(kind)]
+    refuse_links_out(directory, (INDEX, OURS, *KINDS, *TOKENIZERS, SCHEDULER, *flat))
     return directory
 
 
@@ -121,18 +149,24 @@ def assemble(directory: Path, sampler: str | None, fill: Fill, origin: Origin) -
     """All parts together, as the settings in a folder describe them, with the weights that `fill` has for them."""
     index = read_index(directory)
     scheduler = _read_scheduler(directory, index, sampler)
-    text = read_text(directory, index, fill)
+    # The words first: what is wrong with a tokeniser is told before large networks are made.
+    text = None if index.wordless else read_text(directory, index, fill)
     options, defaults = _read_ours(directory)
-    unet = (configs.read_unet_config, UNet)
+    unet: UNet | UNet2D
+    if text is None:
+        unet = read_network("unet", place_of(directory, "unet"), (read_unet2d_config, UNet2D), fill)
+    else:
+        unet = read_network("unet", directory / "unet", (configs.read_unet_config, UNet), fill)
     model = LatentDiffusion(
-        read_network("vae", directory / "vae", AUTOENCODER_READERS, fill),
-        read_network("unet", directory / "unet", unet, fill),
-        text,
+        read_first_stage(directory, index, fill, unet.config.sample_size),
+        unet,
+        text or LabelConditioner(unet.config.classes).eval(),
         schedule=scheduler.schedule,
         prediction=scheduler.prediction,
         sampler=scheduler.sampler,
         plan_options={**scheduler.plan_options, **options},
         threshold=scheduler.threshold,
+        clip=scheduler.clip,
         defaults=defaults,
         origin=origin,
     )
@@ -150,8 +184,9 @@ def _check_aesthetic(directory: Path, index: Index, model: LatentDiffusion) -> N
 
 
 def _read_scheduler(directory: Path, index: Index, sampler: str | None) -> Scheduler:
-    fields = fields_of(directory / SCHEDULER / "scheduler_config.json")
-    scheduler = read_scheduler(fields, index.scheduler, sampler)
+    fields = fields_of(place_of(directory, SCHEDULER) / "scheduler_config.json")
+    # Stable Diffusion's pipelines never clip, for latents are not bounded; those without words do as the file says.
+    scheduler = read_scheduler(fields, index.scheduler, sampler, clips=index.wordless)
     if not index.keeps_offset:
         return scheduler
     return replace(scheduler, plan_options={**scheduler.plan_options, "steps_offset": fields.whole("steps_offset", 0)})
@@ -164,7 +199,7 @@ def save_model(
     dtype: torch.dtype = torch.float32,
     overwrite: bool = False,
 ) -> None:
-    """Write a folder that `load_model` and diffusers' StableDiffusionPipeline open.
+    """Write a folder that `load_model` and the diffusers pipeline for such a model open.
 
     `dtype`: float32 or float16, of the weights in the files. The folder appears whole or not at all.
     UserError for a folder that is there and not empty, unless `overwrite`, which replaces all of it.
@@ -173,33 +208,46 @@ def save_model(
         index = _write_scheduler(new / SCHEDULER, model)
         write_json(new / INDEX, write_index(index))
         write_text(new, model.text, dtype)
-        write_network("unet", new / "unet", model.unet, configs.write_unet_config(model.unet.config), dtype)
-        _write_autoencoder(new / "vae", model.autoencoder, dtype)
+        write_network("unet", new / "unet", model.unet, _unet_config(model.unet), dtype)
+        write_first_stage(new, model.autoencoder, dtype)
         _write_ours(new, model)
 
 
 def _write_scheduler(directory: Path, model: LatentDiffusion) -> Index:
     """Writes it; returns the index in which it stands."""
-    aesthetic = model.micro_count == AESTHETIC_NUMBERS
+    aesthetic, stages = model.micro_count == AESTHETIC_NUMBERS, stage_networks(model.autoencoder)
     towers = text_networks(model.text)
     tokenizers = [name for tower, name in zip(TOWERS, TOKENIZERS, strict=True) if tower in towers]
     index = Index(
-        pipeline=pipeline_name(model.task, xl=model.is_xl, aesthetic=aesthetic),
-        parts=("vae", "unet", *towers, *tokenizers),
+        pipeline=_pipeline_name(model, aesthetic=aesthetic),
+        parts=(*stages, "unet", *towers, *tokenizers),
         scheduler="",
         zero_empty=isinstance(model.text, XLTextConditioner) and model.text.zero_empty,
         aesthetic=aesthetic,
+        wordless=isinstance(model.unet, UNet2D),
     )
     options, stated = dict(model.plan_options), {}
     if index.keeps_offset:
         # The others always take 1, which is why the writer refuses all else.
         stated["steps_offset"] = model.plan_config().steps_offset
         options["steps_offset"] = 1
-    scheduler = Scheduler(model.schedule, model.prediction, model.sampler, options, model.threshold)
+    clip = model.clip if index.wordless else None
+    scheduler = Scheduler(model.schedule, model.prediction, model.sampler, options, model.threshold, clip)
     config = write_scheduler(scheduler) | stated
     directory.mkdir()
     write_json(directory / "scheduler_config.json", config)
     return replace(index, scheduler=str(config["_class_name"]))
+
+
+def _pipeline_name(model: LatentDiffusion, *, aesthetic: bool) -> str:
+    if isinstance(model.unet, UNet2D):
+        latents = not isinstance(model.autoencoder, Pixels)
+        return plain_pipeline_name(model.sampler, model.plan_config().spacing, latents=latents)
+    return pipeline_name(model.task, xl=model.is_xl, aesthetic=aesthetic)
+
+
+def _unet_config(unet: UNet | UNet2D) -> dict[str, Any]:
+    return write_unet2d_config(unet.config) if isinstance(unet, UNet2D) else configs.write_unet_config(unet.config)
 
 
 def load_autoencoder(directory: str | Path, *, dtype: torch.dtype = torch.float32) -> AutoencoderKL:
@@ -220,18 +268,14 @@ def save_autoencoder(
 ) -> None:
     """Write a folder that `load_autoencoder` and diffusers' AutoencoderKL open. As `save_model`."""
     with replaced_folder(Path(directory), overwrite=overwrite, ours=("config.json",)) as new:
-        _write_autoencoder(new, autoencoder, dtype)
-
-
-def _write_autoencoder(directory: Path, autoencoder: AutoencoderKL, dtype: torch.dtype) -> None:
-    write_network("vae", directory, autoencoder, configs.write_autoencoder_config(autoencoder.config), dtype)
+        write_autoencoder(new, autoencoder, dtype)
 
 
 def _origin(directory: Path, sampler: str | None) -> Origin:
     index = read_index(directory)
     parts = [part for part in index.parts if part in KINDS]
-    weights = [file for part in parts for file in find_weights(directory / part, KINDS[part][0])]
-    folders = [directory, *(directory / part for part in (*index.parts, SCHEDULER))]
+    weights = [file for part in parts for file in find_weights(place_of(directory, part), KINDS[part][0])]
+    folders = dict.fromkeys([directory, *(place_of(directory, part) for part in (*index.parts, SCHEDULER))])
     settings = [file for folder in folders for kind in ("*.json", "*.txt") for file in folder.glob(kind)]
     return Origin(directory, weights, settings, sampler)
 

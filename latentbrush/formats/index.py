@@ -16,7 +16,16 @@ from latentbrush.files import read_json
 from latentbrush.formats.configs import DIFFUSERS_VERSION
 from latentbrush.formats.fields import Fields
 
-__all__ = ["INDEX", "TOKENIZERS", "TOWERS", "Index", "pipeline_name", "read_index", "write_index"]
+__all__ = [
+    "INDEX",
+    "TOKENIZERS",
+    "TOWERS",
+    "Index",
+    "pipeline_name",
+    "plain_pipeline_name",
+    "read_index",
+    "write_index",
+]
 
 INDEX = "model_index.json"
 CLASSES: Mapping[str, tuple[str, tuple[str, ...]]] = {
@@ -41,6 +50,16 @@ XL_PIPELINES: Mapping[Task, str] = {
     "text-to-image": "StableDiffusionXLPipeline",
     "inpainting": "StableDiffusionXLInpaintPipeline",
 }
+WORDLESS: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    "vqvae": ("diffusers", ("VQModel",)),
+    "unet": ("diffusers", ("UNet2DModel",)),
+}
+"""Of models whose UNet reads no words: then there are no towers, and a first stage only where latents are diffused."""
+DDPM, DDIM, LDM = "DDPMPipeline", "DDIMPipeline", "LDMPipeline"
+FROM_UNIT_NOISE = ("ddpm", "ddim", "dpmpp_2m", "dpmpp_3m", "dpmpp_2m_sde", "dpmpp_2s", "dpmpp_3s", "lcm", "tcd")
+"""Those whose schedulers work in a pipeline that never scales x, and hands them a generator."""
+FROM_MUCH_NOISE = ("euler", "euler_ancestral", "heun", "lms", "dpm2", "dpm2_ancestral", "dpmpp_sde")
+"""Of these the LDM pipeline takes the first level of the whole schedule, not that of the steps."""
 REFINER = "StableDiffusionXLImg2ImgPipeline"
 PLAIN_OFFSET = (
     "StableDiffusionXL",
@@ -48,7 +67,8 @@ PLAIN_OFFSET = (
     "StableDiffusionDepth2Img",
     "StableDiffusionUpscale",
 )
-"""Pipelines that take a scheduler's steps_offset as its file states it. The others always take 1."""
+"""Pipelines that take a scheduler's steps_offset as its file states it, as all without words do. The others always
+take 1."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +76,7 @@ class Index:
     """What a folder holds. `parts`: the folders of networks and tokenisers; `scheduler`: its class.
 
     `zero_empty`: is an empty negative prompt all zeros (Stable Diffusion XL)? `aesthetic`: is the model told an
-    aesthetic score (its refiner)?
+    aesthetic score (its refiner)? `wordless`: does the UNet read no words?
     """
 
     pipeline: str
@@ -64,6 +84,7 @@ class Index:
     scheduler: str
     zero_empty: bool = True
     aesthetic: bool = False
+    wordless: bool = False
 
     @property
     def is_xl(self) -> bool:
@@ -72,7 +93,7 @@ class Index:
     @property
     def keeps_offset(self) -> bool:
         """Does its pipeline take the scheduler's steps_offset as stated?"""
-        return self.pipeline.startswith(PLAIN_OFFSET)
+        return self.wordless or self.pipeline.startswith(PLAIN_OFFSET)
 
 
 def pipeline_name(task: Task, *, xl: bool, aesthetic: bool) -> str:
@@ -85,16 +106,37 @@ def pipeline_name(task: Task, *, xl: bool, aesthetic: bool) -> str:
     return names[task]
 
 
+def plain_pipeline_name(sampler: str, spacing: str, *, latents: bool) -> str:
+    """The diffusers pipeline for a model without words, of latents or of pixels.
+
+    UserError for a sampler, or a spacing of its steps, with which that pipeline would paint other pictures, or none.
+    """
+    if latents:
+        if sampler in FROM_MUCH_NOISE and spacing == "leading":
+            raise UserError(
+                f"the sampler {sampler} with leading spacing cannot be saved: {LDM} starts it from more noise and "
+                "would paint other pictures; choose trailing or linspace spacing"
+            )
+        return LDM
+    if sampler not in FROM_UNIT_NOISE:
+        raise UserError(
+            f"the sampler {sampler} cannot be saved: {DDPM} could not paint with it; save the model with another "
+            f"({', '.join(FROM_UNIT_NOISE)}), and choose this one when painting"
+        )
+    return DDIM if sampler == "ddim" else DDPM
+
+
 def read_index(directory: Path) -> Index:
-    """UserError unless model_index.json names the parts of a Stable Diffusion model, and nothing unknown."""
+    """UserError unless model_index.json names the parts of a model of the families here, and nothing unknown."""
     path = directory / INDEX
     if not path.is_file():
         found = ", ".join(sorted(entry.name for entry in directory.iterdir())[:5]) or "nothing"
         raise UserError(f"{directory} has no {INDEX} (but {found}); give the folder that holds unet and vae")
     fields = Fields(path, read_json(path))
-    parts = _parts(fields)
+    wordless = _is_one_of(fields.raw("unet"), WORDLESS["unet"])
+    parts = _wordless_parts(fields) if wordless else _parts(fields)
     for part in parts:
-        _check_class(fields, part)
+        _check_class(fields, part, WORDLESS if wordless else CLASSES)
     scheduler = fields.raw("scheduler")
     if not (isinstance(scheduler, list) and len(scheduler) == 2 and isinstance(scheduler[1], str)):
         raise fields.wrong("scheduler", scheduler, "a library and a class")
@@ -103,10 +145,13 @@ def read_index(directory: Path) -> Index:
         if fields.raw(part) == [None, None]:
             fields.harmless(part)
     xl = "text_encoder_2" in parts
+    pipeline = str(fields.raw("_class_name"))
     result = Index(
-        pipeline=str(fields.raw("_class_name")),
+        pipeline=pipeline,
         parts=parts,
-        scheduler=scheduler[1],
+        # Of any other that pipeline makes this one.
+        scheduler="DDIMScheduler" if pipeline == DDIM else scheduler[1],
+        wordless=wordless,
         zero_empty=xl and fields.flag("force_zeros_for_empty_prompt", True),
         aesthetic=xl and fields.flag("requires_aesthetics_score", False),
     )
@@ -124,13 +169,28 @@ def _parts(fields: Fields) -> tuple[str, ...]:
     return ("vae", "unet", *first, "text_encoder_2", "tokenizer_2")
 
 
-def _check_class(fields: Fields, part: str) -> None:
-    library, classes = CLASSES[part]
-    found = fields.raw(part)
-    if found not in [[library, name] for name in classes]:
+def _wordless_parts(fields: Fields) -> tuple[str, ...]:
+    for part in ("vae", *TOWERS, *TOKENIZERS):
+        if fields.raw(part) not in (None, [None, None]):
+            raise UserError(
+                f"{fields.path}: the unet is a {WORDLESS['unet'][1][0]}, which reads no words, and beside it stands "
+                f"{part}; that needs a {CLASSES['unet'][1][0]}"
+            )
+    return ("unet",) if fields.raw("vqvae") in (None, [None, None]) else ("vqvae", "unet")
+
+
+def _is_one_of(found: Any, known: tuple[str, tuple[str, ...]]) -> bool:
+    library, classes = known
+    return found in [[library, name] for name in classes]
+
+
+def _check_class(fields: Fields, part: str, known: Mapping[str, tuple[str, tuple[str, ...]]]) -> None:
+    found, (library, classes) = fields.raw(part), known[part]
+    if not _is_one_of(found, known[part]):
+        like = ", as in Stable Diffusion" if known is CLASSES else ""
         raise UserError(
             f"{fields.path}: {part} of {fields.raw('_class_name')} is {found}; only {library}'s "
-            f"{' or '.join(classes)} is supported, as in Stable Diffusion"
+            f"{' or '.join(classes)} is supported{like}"
         )
 
 
@@ -139,6 +199,9 @@ def write_index(index: Index) -> dict[str, Any]:
     optional = [*TOWERS, *TOKENIZERS] if index.is_xl else ["safety_checker"]
     absent = [*optional, "feature_extractor", "image_encoder"]
     checked = {"requires_safety_checker": False}
+    known = WORDLESS if index.wordless else CLASSES
+    if index.wordless:
+        absent, checked = [], {}
     if index.pipeline == DEPTH:
         absent, checked = ["depth_estimator", "feature_extractor"], {}
     return {
@@ -147,7 +210,7 @@ def write_index(index: Index) -> dict[str, Any]:
         **{part: [None, None] for part in sorted(absent)},
         **(_xl_settings(index) if index.is_xl else checked),
         "scheduler": ["diffusers", index.scheduler],
-        **{part: [CLASSES[part][0], CLASSES[part][1][0]] for part in index.parts},
+        **{part: [known[part][0], known[part][1][0]] for part in index.parts},
     }
 
 

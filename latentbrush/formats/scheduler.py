@@ -23,13 +23,15 @@ __all__ = ["Scheduler", "read_scheduler", "write_scheduler"]
 
 @dataclass(frozen=True)
 class Scheduler:
-    """What a scheduler's configuration says; `plan_options` are fields of `PlanConfig`."""
+    """What a scheduler's configuration says; `plan_options` are fields of `PlanConfig`. `clip`: how far from 0 x0 may
+    be at most; None for pipelines that never clip, whatever the file says."""
 
     schedule: Schedule
     prediction: Prediction
     sampler: str
     plan_options: Mapping[str, Any]
     threshold: Threshold | None = None
+    clip: float | None = None
 
 
 def _lambda_min(fields: Fields, key: str) -> float:
@@ -52,12 +54,13 @@ READERS: Mapping[str, Callable[[Fields, str], Any]] = {
 SHARED = ("set_alpha_to_one", "final_sigmas_type")
 
 
-def read_scheduler(fields: Fields, name: str, sampler: str | None = None) -> Scheduler:
+def read_scheduler(fields: Fields, name: str, sampler: str | None = None, *, clips: bool = False) -> Scheduler:
     """Read the configuration of the diffusers class `name`; `sampler` overrides the class.
 
     `name` is what model_index.json says, which diffusers believes rather than the file's own _class_name.
     With `sampler`, only the betas, the prediction type and those plan options that are stated are read, and what the
-    class has beside is not asked for. UserError names what is unknown, wrong or not supported.
+    class has beside is not asked for. `clips`: is it honoured that x0 is to be clipped? UserError names what is
+    unknown, wrong or not supported.
     """
     rows = [row for row in CLASSES if row.name == name]
     if sampler is None:
@@ -69,7 +72,7 @@ def read_scheduler(fields: Fields, name: str, sampler: str | None = None) -> Sch
             )
         row = _row_of(fields, rows)
         _check_supported(fields, row)
-        result = _read(fields, row.sampler, row, row.options)
+        result = _read(fields, row.sampler, row, row.options, clips=clips)
         fields.done()
         return result
     find_sampler(sampler)
@@ -81,8 +84,8 @@ def read_scheduler(fields: Fields, name: str, sampler: str | None = None) -> Sch
     # Naming the folder's own sampler must not change its options.
     own = next((row for row in rows if row.sampler == sampler), None)
     if own is not None:
-        return _read(fields, sampler, own, own.options)
-    return _read(fields, sampler, rows[0] if rows else None, ())
+        return _read(fields, sampler, own, own.options, clips=clips)
+    return _read(fields, sampler, rows[0] if rows else None, (), clips=clips)
 
 
 def _row_of(fields: Fields, rows: list[SchedulerClass]) -> SchedulerClass:
@@ -101,7 +104,7 @@ def _row_of(fields: Fields, rows: list[SchedulerClass]) -> SchedulerClass:
     )
 
 
-def _read(fields: Fields, sampler: str, row: SchedulerClass | None, own: tuple[str, ...]) -> Scheduler:
+def _read(fields: Fields, sampler: str, row: SchedulerClass | None, own: tuple[str, ...], *, clips: bool) -> Scheduler:
     """What any class states, and the options of its `own`; a UserError of a value names the file, too."""
     try:
         as_class = row is not None and row.sampler == sampler
@@ -109,7 +112,9 @@ def _read(fields: Fields, sampler: str, row: SchedulerClass | None, own: tuple[s
         # A class that does not know the rescaling ignores it; a chosen sampler does not.
         zero_snr = row is None or not as_class or row.zero_snr
         schedule = _schedule(fields, row, zero_snr=zero_snr)
-        result = Scheduler(schedule, _prediction(fields), sampler, options, _threshold(fields, sampler))
+        threshold = _threshold(fields, sampler)
+        clip = _clip(fields, sampler) if clips and threshold is None else None
+        result = Scheduler(schedule, _prediction(fields), sampler, options, threshold, clip)
         PlanConfig(**options)
     except UserError as error:
         message = str(error)
@@ -185,6 +190,19 @@ def _threshold(fields: Fields, sampler: str) -> Threshold | None:
     return Threshold(fields.number("dynamic_thresholding_ratio", 0.995), fields.number("sample_max_value", 1.0))
 
 
+def _clip(fields: Fields, sampler: str) -> float | None:
+    """How far from 0, where the class of the sampler clips; it does unless told not to."""
+    known = class_of(sampler)
+    if known is None or not known.clips or fields.raw("clip_sample", True) is None:
+        return None  # null is as good as false
+    if not fields.flag("clip_sample", True):
+        return None
+    clip = fields.number("clip_sample_range", 1.0)
+    if clip <= 0:
+        raise fields.wrong("clip_sample_range", clip, "a positive number")
+    return clip
+
+
 def write_scheduler(scheduler: Scheduler) -> dict[str, Any]:
     """The configuration of the diffusers class that is this sampler.
 
@@ -208,6 +226,7 @@ def write_scheduler(scheduler: Scheduler) -> dict[str, Any]:
     for field, value, known in (
         ("a schedule with rescale_zero_snr", schedule.rescale_zero_snr, row.zero_snr),
         ("thresholding", scheduler.threshold is not None, row.thresholds),
+        (f"clipping at {scheduler.clip}", scheduler.clip is not None, row.clips),
         (f"sigmas {plan.sigmas}", plan.sigmas != "spaced", row.paths and plan.sigmas in PATHS.values()),
     ):
         if value and not known and (field[0] != "s" or SAMPLERS[row.sampler].paths):
@@ -230,8 +249,12 @@ def write_scheduler(scheduler: Scheduler) -> dict[str, Any]:
         **{key: getattr(plan, key) for key in row.options if getattr(plan, key) != -math.inf},
         **({flag: plan.sigmas == path for flag, path in PATHS.items()} if row.paths else {}),
         **_written_threshold(scheduler.threshold),
-        **({"clip_sample": False} if row.clips else {}),
+        **(_written_clip(scheduler.clip) if row.clips else {}),
     }
+
+
+def _written_clip(clip: float | None) -> dict[str, Any]:
+    return {"clip_sample": False} if clip is None else {"clip_sample": True, "clip_sample_range": clip}
 
 
 def _written_threshold(threshold: Threshold | None) -> dict[str, Any]:

@@ -98,6 +98,7 @@ VALUES: dict[str, st.SearchStrategy[str]] = {
     "prediction": some("epsilon", "v_prediction", "sample"),
     "weights": some("ema", "raw"),
     "strength": some(0, 0.5, 1, odd=TEXT | st.floats()),
+    "label": some(0, 3, odd=TEXT | st.integers()),
     "levels": some(2, 3, odd=TEXT | st.integers()),
     "file": some("painted.png", odd=TEXT | st.sampled_from(["file.png", "absent.png", ".", "/dev/zero"])),
     "data": some("DATA", odd=TEXT | st.sampled_from(["absent", ".", "file.png", "/dev/zero", "d\udcff"])),
@@ -110,7 +111,7 @@ VALUES: dict[str, st.SearchStrategy[str]] = {
 }
 ALWAYS = {"prompt", "model", "image", "steps", "out", "seeds", "data", "run"}
 """The options that nearly every line has, lest defaults decide what is tried."""
-SELDOM = {"mask", "control", "weights", "config", "fast_decoder"}
+SELDOM = {"mask", "control", "weights", "config", "fast_decoder", "label"}
 """Options that few models or pictures allow."""
 RECIPE = """
 stage: autoencoder

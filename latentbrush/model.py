@@ -10,7 +10,7 @@ from typing import Any, get_args
 import torch
 from torch import nn
 
-from latentbrush.conditioning import Task, TextConditioner, XLTextConditioner, count_micro, find_task
+from latentbrush.conditioning import Augmentation, Task, TextConditioner, XLTextConditioner, count_micro, find_task
 from latentbrush.devices import OneAtATime
 from latentbrush.diffusion import (
     SAMPLERS,
@@ -36,6 +36,7 @@ STABLE_DIFFUSION_PLAN: Mapping[str, Any] = {
     "set_alpha_to_one": False,
 }
 XL_GUIDANCE = 5.0
+UPSCALER_STEPS, UPSCALER_GUIDANCE = 75, 9.0
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,9 @@ class LatentDiffusion:
     `schedule`: None for Stable Diffusion's. `prediction`: what the UNet's output means. `sampler`: the one
     used unless a request names another; `plan_options`: fields of `PlanConfig` that hold for every sampler,
     the others keep that sampler's own defaults. `threshold`: of x0 at every call, if any.
-    `defaults`: None for 50 steps (or all there are), guidance 7.5 and the size that the UNet was trained at.
+    `augmentation`: of an upscaler alone, how its small pictures are noised; None for that of Stable Diffusion's.
+    `defaults`: None for those of diffusers' pipeline, 50 steps (or all there are) and guidance 7.5 for most, and the
+    size that the UNet was trained at.
     `origin`: the files it was read from, if any. UserError, with the numbers, where parts do not fit together.
     """
 
@@ -83,6 +86,7 @@ class LatentDiffusion:
         sampler: str = "ddim",
         plan_options: Mapping[str, Any] | None = None,
         threshold: Threshold | None = None,
+        augmentation: Augmentation | None = None,
         defaults: ModelDefaults | None = None,
         origin: Origin | None = None,
     ) -> None:
@@ -92,6 +96,7 @@ class LatentDiffusion:
         self._waiting: OneAtATime | None = None
         self.origin = origin
         self.task = self._find_task()
+        self.augmentation = self._checked(augmentation)
         self.micro_count = count_micro(unet.config.added_width, unet.config.micro_width, text.pooled_width)
         if prediction not in get_args(Prediction):
             names = ", ".join(get_args(Prediction))
@@ -113,11 +118,29 @@ class LatentDiffusion:
     def _published_defaults(self) -> ModelDefaults:
         """Those of diffusers' pipeline for it, as far as the schedule has so many steps."""
         side = self.unet.config.sample_size * self.factor
-        steps = min(ModelDefaults.steps, self.schedule.num_train_timesteps)
-        xl = self.is_xl and self.task == "text-to-image"
-        return ModelDefaults(
-            steps=steps, guidance=XL_GUIDANCE if xl else ModelDefaults.guidance, width=side, height=side
-        )
+        steps, guidance = ModelDefaults.steps, ModelDefaults.guidance
+        if self.task == "upscaling":
+            steps, guidance = UPSCALER_STEPS, UPSCALER_GUIDANCE
+        elif self.is_xl and self.task == "text-to-image":
+            guidance = XL_GUIDANCE
+        steps = min(steps, self.schedule.num_train_timesteps)
+        return ModelDefaults(steps=steps, guidance=guidance, width=side, height=side)
+
+    def _checked(self, given: Augmentation | None) -> Augmentation | None:
+        """What an upscaler must know of its small pictures, None for other models."""
+        if self.task != "upscaling":
+            if given is not None:
+                raise UserError(f"the model is for {self.task}, and has a schedule for small pictures; leave that out")
+            return None
+        result = given or Augmentation()
+        classes = self.unet.config.classes
+        assert classes is not None
+        if result.most >= classes:
+            raise UserError(
+                f"max_noise_level is {result.most}, but the UNet knows the noise levels 0 to {classes - 1}; take both "
+                "from one model"
+            )
+        return result
 
     def _find_task(self) -> Task:
         """The task, where all widths agree."""

@@ -32,8 +32,8 @@ from latentbrush.formats import PictureRecord, record_of
 from latentbrush.latents import Tiling, decoded
 from latentbrush.model import LatentDiffusion
 from latentbrush.nn import Condition
-from latentbrush.request import Batch, ImageRequest, Micro
-from latentbrush.starts import Given, Images, begin, encode_pictures, pictures_of, to_pixels
+from latentbrush.request import Batch, Control, ImageRequest, Micro
+from latentbrush.starts import Given, Images, begin, encode_pictures, pictures_of, size_of, to_pixels
 
 __all__ = [
     "GeneratedImage",
@@ -91,10 +91,10 @@ def stream(
 
     `batches`: instead of all that the request asks for.
     """
-    request = resolve(model, request)
+    request = resolve(model, request, images)
     assert request.sampling.seed is not None
     seeds = picture_seeds(request.sampling.seed, request.sampling.count)
-    pictures, steps = pictures_of(request, images or {}), len(plan_of(model, request).steps)
+    pictures, steps = pictures_of(model, request, images or {}), len(plan_of(model, request).steps)
     tiling = Tiling(request.canvas.tiles)
     with _enough_memory(request, 1):
         given = encode_pictures(model, request, pictures, tiling) if steps else Given()
@@ -173,14 +173,14 @@ def _sampled(
     plan = plan_of(model, request)
     drawn = PictureNoise(seeds, model.latent_shape(canvas.width, canvas.height), draws, model.device)
 
-    def noise() -> Tensor:
-        return drawn().to(model.dtype)
+    def noise(channels: int | None = None) -> Tensor:
+        return drawn(channels).to(model.dtype)
 
     begun = begin(given, plan, noise, on_step)
 
     def told(read: Callable[[Sequence[str]], Condition], words: Sequence[str], *, negative: bool = False) -> Condition:
         micro = _micro(model, request, len(seeds), negative=negative)
-        return replace(_encode(read, words), micro=micro, channels=begun.channels)
+        return replace(_encode(read, words), micro=micro, channels=begun.channels, classes=begun.labels)
 
     condition = told(model.text, prompts)
     methods: list[Guidance] = []
@@ -224,14 +224,17 @@ def plan_of(model: LatentDiffusion, request: ImageRequest) -> Plan:
     return make_plan(sampling.sampler, model.schedule, sampling.steps, config, strength)
 
 
-def resolve(model: LatentDiffusion, request: ImageRequest) -> ImageRequest:
+def resolve(model: LatentDiffusion, request: ImageRequest, images: Images | None = None) -> ImageRequest:
     """The request with every None filled in: from the model and its defaults, and a random seed.
+
+    `images`: those that the request refers to, of which an upscaler's says the size.
 
     UserError where the model cannot serve it: a size that f does not divide, an unknown sampler, more steps
     than it was trained with, seeds that run out, another type of numbers than it was loaded as.
     """
     defaults, sampling = model.defaults, request.sampling
-    width, height = request.canvas.width or defaults.width, request.canvas.height or defaults.height
+    _check_task(model, request)
+    width, height = size_of(model, request, images or {})
     seed = secrets.randbelow(2**32) if sampling.seed is None else sampling.seed
     weight = request.guidance.weight
     sampler = model.sampler if sampling.sampler is None else sampling.sampler
@@ -248,7 +251,6 @@ def resolve(model: LatentDiffusion, request: ImageRequest) -> ImageRequest:
     # Asked now, so that nothing is refused when half the work is done.
     model.latent_shape(width, height)
     picture_seeds(seed, sampling.count)
-    _check_task(model, request)
     resolved = request.model_copy(
         update={
             "model": request.model.model_copy(update={"dtype": dtype, "fast_decoder": fast}),
@@ -257,6 +259,7 @@ def resolve(model: LatentDiffusion, request: ImageRequest) -> ImageRequest:
                 update={"sampler": sampler, "sigmas": sigmas, "steps": steps, "seed": seed}
             ),
             "guidance": request.guidance.model_copy(update={"weight": defaults.guidance if weight is None else weight}),
+            "control": _resolved_control(model, request.control),
             "micro": _resolved_micro(model, request.micro, (width, height)),
         }
     )
@@ -276,8 +279,10 @@ def _fast_decoder(model: LatentDiffusion, wished: str | None) -> str | None:
     return wished or ("(in memory)" if model.fast_origin is None else str(model.fast_origin.folder))
 
 
-NEEDED = {"editing": "a picture to edit", "depth-to-image": "a depth map"}
+NEEDED = {"editing": "a picture to edit", "depth-to-image": "a depth map", "upscaling": "a small picture"}
 """Task -> what the control's picture is."""
+NOISE_LEVEL = 20
+"""Of an upscaler's small picture, unless the request says another."""
 
 
 def _check_task(model: LatentDiffusion, request: ImageRequest) -> None:
@@ -288,15 +293,33 @@ def _check_task(model: LatentDiffusion, request: ImageRequest) -> None:
             "the model was trained for inpainting: it needs a picture and a mask, in which white is painted anew; "
             "give both (latentbrush inpaint)"
         )
-    if model.task == "upscaling":
-        raise UserError("the model was trained for upscaling, which is not done here; choose another model")
+    if model.task == "upscaling" and request.start.image is not None:
+        raise UserError(
+            "the model was trained for upscaling and starts from noise alone; give the picture as the request's "
+            "control (latentbrush upscale), and leave the start out"
+        )
     if needed is not None and request.control.image is None:
         raise UserError(f"the model was trained for {model.task}: it needs {needed}; name one as the request's control")
     if needed is None and request.control.image is not None:
         raise UserError(
             f"the model was trained for {model.task} and reads no picture beside the words; leave that (the control) "
-            "out, or name a model trained for editing or depth-to-image (--model)"
+            "out, or name a model trained for editing, depth-to-image or upscaling (--model)"
         )
+
+
+def _resolved_control(model: LatentDiffusion, control: Control) -> Control:
+    """The noise level of an upscaler's small picture, which other models have not."""
+    level = control.noise_level
+    if model.augmentation is None:
+        if level is not None:
+            raise UserError(f"the noise level is {level}, but the model is for {model.task} and takes none; leave it out")
+        return control
+    most = model.augmentation.most
+    if level is None:
+        return control.model_copy(update={"noise_level": min(NOISE_LEVEL, most)})
+    if level > most:
+        raise UserError(f"the noise level is {level}, but the model was trained with 0 to {most}; choose one of these")
+    return control
 
 
 def _resolved_micro(model: LatentDiffusion, micro: Micro, size: tuple[int, int]) -> Micro:

@@ -140,14 +140,17 @@ class GuidanceRequest(_Block):
 
 class Control(_Block):
     """A picture that the network itself reads at every step, if it was trained to: for editing the picture to
-    edit, for depth-to-image the depth map, near parts bright.
+    edit, for depth-to-image the depth map, near parts bright, for upscaling the small picture.
 
     `image`: the SHA-256 of its file; the picture itself is passed beside the request. `weight`: of the guidance by
     it, in editing only, beside that by the words; 1 to 2 is usual, more stays closer to the picture.
+    `noise_level`: in upscaling only, how much noise the small picture is given, from 0 to the model's greatest; more
+    makes more up. None for 20 there.
     """
 
     image: SHA256 | None = None
     weight: Annotated[float, AfterValidator(_finite)] = 1.5
+    noise_level: Annotated[StrictInt, Field(ge=0)] | None = None
 
 
 class Start(_Block):

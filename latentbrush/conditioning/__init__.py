@@ -6,12 +6,15 @@ from latentbrush.conditioning.task import Task, find_task
 from latentbrush.conditioning.text import TextConditioner
 from latentbrush.conditioning.tokenizer import Piece, Tokenizer, train_tokenizer
 from latentbrush.conditioning.tokenizer_files import SpecialTokens
+from latentbrush.conditioning.upscaling import Augmentation, SmallPicture
 from latentbrush.conditioning.xl import MicroNumbers, XLTextConditioner, count_micro
 
 __all__ = [
+    "Augmentation",
     "Masked",
     "MicroNumbers",
     "Piece",
+    "SmallPicture",
     "SpecialTokens",
     "SpelledToken",
     "Spelling",

@@ -12,12 +12,23 @@ from typing import Any
 import torch
 from torch import nn
 
-from latentbrush.conditioning import Tokenizer, XLTextConditioner
+from latentbrush.conditioning import Augmentation, Tokenizer, XLTextConditioner
 from latentbrush.devices import choose_device, choose_dtype, enough_memory
 from latentbrush.errors import UserError
 from latentbrush.files import write_json
 from latentbrush.formats import configs
-from latentbrush.formats.index import INDEX, TOKENIZERS, TOWERS, Index, pipeline_name, read_index, write_index
+from latentbrush.formats.fields import Fields
+from latentbrush.formats.index import (
+    INDEX,
+    LOW_RES,
+    TOKENIZERS,
+    TOWERS,
+    UPSCALER,
+    Index,
+    pipeline_name,
+    read_index,
+    write_index,
+)
 from latentbrush.formats.links import refuse_links_out
 from latentbrush.formats.network import KINDS, Fill, fields_of, filled_from, read_network, write_network
 from latentbrush.formats.replace import replaced_folder
@@ -26,7 +37,7 @@ from latentbrush.formats.shipped import resolve_model
 from latentbrush.formats.text import read_text, text_networks, write_text
 from latentbrush.formats.weights import Entry, check_weights, find_weights, stored_dtype
 from latentbrush.model import LatentDiffusion, ModelDefaults
-from latentbrush.nn import AutoencoderKL, UNet
+from latentbrush.nn import AutoencoderConfig, AutoencoderKL, UNet
 from latentbrush.origin import Origin
 
 __all__ = [
@@ -43,8 +54,10 @@ __all__ = [
 ]
 
 OURS = "latentbrush.json"
-SCHEDULER = "scheduler"
+SCHEDULER, CONFIG = "scheduler", "scheduler_config.json"
 AUTOENCODER_READERS = (configs.read_autoencoder_config, AutoencoderKL)
+UPSCALER_SCALE = 0.08333
+"""Of the latents, which diffusers takes for every upscaler, whatever its folder says: early ones say nothing."""
 AESTHETIC_NUMBERS = 5
 """What the refiner of Stable Diffusion XL takes beside the words, the last of them an aesthetic score."""
 
@@ -113,7 +126,7 @@ def weight_entries(model: LatentDiffusion, directory: Path) -> dict[str, list[En
 def _resolved(model: str | Path) -> Path:
     """The model's folder. UserError where links lead out of it."""
     directory = resolve_model(model)
-    refuse_links_out(directory, (INDEX, OURS, *KINDS, *TOKENIZERS, SCHEDULER))
+    refuse_links_out(directory, (INDEX, OURS, *KINDS, *TOKENIZERS, SCHEDULER, LOW_RES))
     return directory
 
 
@@ -124,8 +137,9 @@ def assemble(directory: Path, sampler: str | None, fill: Fill, origin: Origin) -
     text = read_text(directory, index, fill)
     options, defaults = _read_ours(directory)
     unet = (configs.read_unet_config, UNet)
+    autoencoder = (_read_upscaler_autoencoder, AutoencoderKL) if index.pipeline == UPSCALER else AUTOENCODER_READERS
     model = LatentDiffusion(
-        read_network("vae", directory / "vae", AUTOENCODER_READERS, fill),
+        read_network("vae", directory / "vae", autoencoder, fill),
         read_network("unet", directory / "unet", unet, fill),
         text,
         schedule=scheduler.schedule,
@@ -133,11 +147,26 @@ def assemble(directory: Path, sampler: str | None, fill: Fill, origin: Origin) -
         sampler=scheduler.sampler,
         plan_options={**scheduler.plan_options, **options},
         threshold=scheduler.threshold,
+        augmentation=_read_augmentation(directory, index),
         defaults=defaults,
         origin=origin,
     )
     _check_aesthetic(directory, index, model)
+    if model.task == "upscaling" and index.low_res is None:
+        raise UserError(f"{directory / INDEX} names no {LOW_RES}, which an upscaler needs; get the whole folder")
     return model
+
+
+def _read_upscaler_autoencoder(fields: Fields) -> AutoencoderConfig:
+    return replace(configs.read_autoencoder_config(fields), scaling_factor=UPSCALER_SCALE)
+
+
+def _read_augmentation(directory: Path, index: Index) -> Augmentation | None:
+    """Of the scheduler that noises small pictures only the schedule is ever asked for."""
+    if index.low_res is None:
+        return None
+    scheduler = read_scheduler(fields_of(directory / LOW_RES / CONFIG), index.low_res, "ddpm")
+    return Augmentation(scheduler.schedule, index.max_noise_level)
 
 
 def _check_aesthetic(directory: Path, index: Index, model: LatentDiffusion) -> None:
@@ -150,7 +179,7 @@ def _check_aesthetic(directory: Path, index: Index, model: LatentDiffusion) -> N
 
 
 def _read_scheduler(directory: Path, index: Index, sampler: str | None) -> Scheduler:
-    fields = fields_of(directory / SCHEDULER / "scheduler_config.json")
+    fields = fields_of(directory / SCHEDULER / CONFIG)
     scheduler = read_scheduler(fields, index.scheduler, sampler)
     if not index.keeps_offset:
         return scheduler
@@ -170,7 +199,7 @@ def save_model(
     UserError for a folder that is there and not empty, unless `overwrite`, which replaces all of it.
     """
     with replaced_folder(Path(directory), overwrite=overwrite, ours=(INDEX,)) as new:
-        index = _write_scheduler(new / SCHEDULER, model)
+        index = _write_schedulers(new, model)
         write_json(new / INDEX, write_index(index))
         write_text(new, model.text, dtype)
         write_network("unet", new / "unet", model.unet, configs.write_unet_config(model.unet.config), dtype)
@@ -178,8 +207,8 @@ def save_model(
         _write_ours(new, model)
 
 
-def _write_scheduler(directory: Path, model: LatentDiffusion) -> Index:
-    """Writes it; returns the index in which it stands."""
+def _write_schedulers(new: Path, model: LatentDiffusion) -> Index:
+    """Writes them; returns the index in which they stand."""
     aesthetic = model.micro_count == AESTHETIC_NUMBERS
     towers = text_networks(model.text)
     tokenizers = [name for tower, name in zip(TOWERS, TOKENIZERS, strict=True) if tower in towers]
@@ -197,9 +226,24 @@ def _write_scheduler(directory: Path, model: LatentDiffusion) -> Index:
         options["steps_offset"] = 1
     scheduler = Scheduler(model.schedule, model.prediction, model.sampler, options, model.threshold)
     config = write_scheduler(scheduler) | stated
-    directory.mkdir()
-    write_json(directory / "scheduler_config.json", config)
-    return replace(index, scheduler=str(config["_class_name"]))
+    (new / SCHEDULER).mkdir()
+    write_json(new / SCHEDULER / CONFIG, config)
+    index = replace(index, scheduler=str(config["_class_name"]))
+    return index if model.augmentation is None else _write_augmentation(new, model, model.augmentation, index)
+
+
+def _write_augmentation(new: Path, model: LatentDiffusion, augmentation: Augmentation, index: Index) -> Index:
+    """Writes the scheduler of small pictures; returns the index that names it."""
+    scale = model.autoencoder.config.scaling_factor
+    if scale != UPSCALER_SCALE:
+        raise UserError(
+            f"the autoencoder's scaling factor is {scale:g}, but diffusers takes {UPSCALER_SCALE:g} for every upscaler "
+            "and would paint other pictures; train the model with that"
+        )
+    config = write_scheduler(Scheduler(augmentation.schedule, "epsilon", "ddpm", {"steps_offset": 1}))
+    (new / LOW_RES).mkdir()
+    write_json(new / LOW_RES / CONFIG, config)
+    return replace(index, low_res=str(config["_class_name"]), max_noise_level=augmentation.most)
 
 
 def load_autoencoder(directory: str | Path, *, dtype: torch.dtype = torch.float32) -> AutoencoderKL:
@@ -231,7 +275,7 @@ def _origin(directory: Path, sampler: str | None) -> Origin:
     index = read_index(directory)
     parts = [part for part in index.parts if part in KINDS]
     weights = [file for part in parts for file in find_weights(directory / part, KINDS[part][0])]
-    folders = [directory, *(directory / part for part in (*index.parts, SCHEDULER))]
+    folders = [directory, *(directory / part for part in (*index.parts, SCHEDULER, LOW_RES))]
     settings = [file for folder in folders for kind in ("*.json", "*.txt") for file in folder.glob(kind)]
     return Origin(directory, weights, settings, sampler)
 

@@ -16,7 +16,7 @@ from latentbrush.files import read_json
 from latentbrush.formats.configs import DIFFUSERS_VERSION
 from latentbrush.formats.fields import Fields
 
-__all__ = ["INDEX", "TOKENIZERS", "TOWERS", "Index", "pipeline_name", "read_index", "write_index"]
+__all__ = ["INDEX", "LOW_RES", "TOKENIZERS", "TOWERS", "UPSCALER", "Index", "pipeline_name", "read_index", "write_index"]
 
 INDEX = "model_index.json"
 CLASSES: Mapping[str, tuple[str, tuple[str, ...]]] = {
@@ -31,11 +31,16 @@ TOWERS, TOKENIZERS = ("text_encoder", "text_encoder_2"), ("tokenizer", "tokenize
 # Not run here: the safety checker, and what serves it, image prompts or the estimation of depth.
 UNUSED_PARTS = ("safety_checker", "feature_extractor", "image_encoder", "depth_estimator", "watermarker")
 DEPTH = "StableDiffusionDepth2ImgPipeline"
+UPSCALER = "StableDiffusionUpscalePipeline"
+LOW_RES = "low_res_scheduler"
+MAX_NOISE_LEVEL = 350
+"""Of an upscaler that does not state another."""
 PIPELINES: Mapping[Task, str] = {
     "text-to-image": "StableDiffusionPipeline",
     "inpainting": "StableDiffusionInpaintPipeline",
     "editing": "StableDiffusionInstructPix2PixPipeline",
     "depth-to-image": DEPTH,
+    "upscaling": UPSCALER,
 }
 XL_PIPELINES: Mapping[Task, str] = {
     "text-to-image": "StableDiffusionXLPipeline",
@@ -56,7 +61,8 @@ class Index:
     """What a folder holds. `parts`: the folders of networks and tokenisers; `scheduler`: its class.
 
     `zero_empty`: is an empty negative prompt all zeros (Stable Diffusion XL)? `aesthetic`: is the model told an
-    aesthetic score (its refiner)?
+    aesthetic score (its refiner)? `low_res`: of an upscaler, the class of the scheduler that noises its small pictures,
+    and `max_noise_level`, the greatest level of it.
     """
 
     pipeline: str
@@ -64,6 +70,8 @@ class Index:
     scheduler: str
     zero_empty: bool = True
     aesthetic: bool = False
+    low_res: str | None = None
+    max_noise_level: int = MAX_NOISE_LEVEL
 
     @property
     def is_xl(self) -> bool:
@@ -95,9 +103,9 @@ def read_index(directory: Path) -> Index:
     parts = _parts(fields)
     for part in parts:
         _check_class(fields, part)
-    scheduler = fields.raw("scheduler")
-    if not (isinstance(scheduler, list) and len(scheduler) == 2 and isinstance(scheduler[1], str)):
-        raise fields.wrong("scheduler", scheduler, "a library and a class")
+    scheduler = _class_of(fields, "scheduler")
+    upscales = fields.raw(LOW_RES) not in (None, [None, None])
+    low_res = _class_of(fields, LOW_RES) if upscales else None
     fields.harmless("requires_safety_checker", "add_watermarker", *UNUSED_PARTS)
     for part in fields.stated():
         if fields.raw(part) == [None, None]:
@@ -106,12 +114,21 @@ def read_index(directory: Path) -> Index:
     result = Index(
         pipeline=str(fields.raw("_class_name")),
         parts=parts,
-        scheduler=scheduler[1],
+        scheduler=scheduler,
         zero_empty=xl and fields.flag("force_zeros_for_empty_prompt", True),
         aesthetic=xl and fields.flag("requires_aesthetics_score", False),
+        low_res=low_res,
+        max_noise_level=fields.whole("max_noise_level", MAX_NOISE_LEVEL) if upscales else MAX_NOISE_LEVEL,
     )
     fields.done()
     return result
+
+
+def _class_of(fields: Fields, scheduler: str) -> str:
+    found = fields.raw(scheduler)
+    if not (isinstance(found, list) and len(found) == 2 and isinstance(found[1], str)):
+        raise fields.wrong(scheduler, found, "a library and a class")
+    return found[1]
 
 
 def _parts(fields: Fields) -> tuple[str, ...]:
@@ -138,9 +155,12 @@ def write_index(index: Index) -> dict[str, Any]:
     """The file; parts that diffusers knows and this model lacks are stated as null."""
     optional = [*TOWERS, *TOKENIZERS] if index.is_xl else ["safety_checker"]
     absent = [*optional, "feature_extractor", "image_encoder"]
-    checked = {"requires_safety_checker": False}
+    checked: dict[str, Any] = {"requires_safety_checker": False}
     if index.pipeline == DEPTH:
         absent, checked = ["depth_estimator", "feature_extractor"], {}
+    if index.low_res is not None:
+        absent = ["safety_checker", "feature_extractor", "watermarker"]
+        checked = {LOW_RES: ["diffusers", index.low_res], "max_noise_level": index.max_noise_level}
     return {
         "_class_name": index.pipeline,
         "_diffusers_version": DIFFUSERS_VERSION,

@@ -16,7 +16,7 @@ from latentbrush.errors import UserError
 from latentbrush.formats import folder
 from latentbrush.formats.settings import Settings, checked_prediction, settings_of
 from latentbrush.formats.shipped import shipped_models
-from latentbrush.formats.single import SingleFile, Weights, empty_networks
+from latentbrush.formats.single import SMALL, SingleFile, Weights, empty_networks
 from latentbrush.formats.store import open_tensors
 from latentbrush.model import LatentDiffusion
 from latentbrush.origin import Origin
@@ -137,6 +137,8 @@ def _assembled(
     origin = Origin(path.parent, [path], [], sampler)
     model = folder.assemble(settings.directory, sampler, fill, origin)
     single.check_schedule(model.schedule)
+    if model.augmentation is not None:
+        single.check_schedule(model.augmentation.schedule, SMALL)
     origin.note = _note(model, single, settings)
     return model
 

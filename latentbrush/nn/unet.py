@@ -299,6 +299,6 @@ class UNet(nn.Module):
         if labels is None:
             raise ValueError(f"the UNet has {count} classes, but was given no labels; it takes one a picture")
         # Asked here, though a GPU must be waited for: there the embedding itself would end the whole process.
-        if bool(((labels < 0) | (labels >= count)).any()):
+        if not labels.is_meta and bool(((labels < 0) | (labels >= count)).any()):
             low, high = int(labels.min()), int(labels.max())
             raise ValueError(f"class labels from {low} to {high} are out of range: the UNet has 0 to {count - 1}")

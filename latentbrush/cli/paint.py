@@ -1,14 +1,15 @@
-"""`latentbrush txt2img`, `img2img`, `inpaint`, `edit`, `depth2img`: from a prompt, and pictures, to PNG files."""
+"""`latentbrush txt2img`, `img2img`, `inpaint`, `edit`, `depth2img`, `upscale`: from a prompt, and pictures, to PNG files."""
 
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from latentbrush.cli.options import filename, number
+from latentbrush.cli.options import filename, number, whole
 from latentbrush.cli.photo import photo_in
 from latentbrush.cli.progress import steps_bar
 from latentbrush.cli.shared import PaintOptions, with_paint_options
@@ -20,7 +21,7 @@ from latentbrush.request import Control, ImageRequest, Start
 if TYPE_CHECKING:  # the pipeline imports torch
     from latentbrush.pipeline import Images
 
-__all__ = ["depth2img", "edit", "img2img", "inpaint", "txt2img"]
+__all__ = ["depth2img", "edit", "img2img", "inpaint", "txt2img", "upscale"]
 
 Prompt = Annotated[str, typer.Argument(help="What to paint.")]
 
@@ -110,15 +111,39 @@ def depth2img(
     )
 
 
-def paint_to_files(request: ImageRequest, options: PaintOptions, images: Images | None = None) -> None:
-    """Serve a request into PNG files; refuses what cannot be written before any work is done."""
+@partial(with_paint_options, without=("canvas",))
+def upscale(
+    picture: Annotated[Path, typer.Argument(parser=filename, help="The picture to enlarge, of any size.")],
+    prompt: Annotated[str, typer.Argument(help="What it shows; a model without words takes none.")] = "",
+    noise_level: Annotated[
+        int | None,
+        typer.Option(parser=whole, help="Noise put on the picture first, 20 by default; more makes more up."),
+    ] = None,
+    *,
+    options: PaintOptions,
+) -> None:
+    """Enlarge PICTURE, by a model trained for that: four times each side with Stable Diffusion's x4 upscaler."""
+    control = Control(noise_level=noise_level)
+    request, photo = options.request(prompt), photo_in(picture)
+    control = control.model_copy(update={"image": photo.sha256})
+    request = request.model_copy(update={"control": control})
+    paint_to_files(request, options, {photo.sha256: photo.image}, f"{picture.stem[:50]}-upscaled")
+
+
+def paint_to_files(
+    request: ImageRequest, options: PaintOptions, images: Images | None = None, stem: str | None = None
+) -> None:
+    """Serve a request into PNG files; refuses what cannot be written before any work is done.
+
+    `stem`: of the files' names where --out says none, instead of the prompt's words.
+    """
     from latentbrush.formats import check_writable, output_paths, save_picture, texts_of
     from latentbrush.pipeline import plan_of, resolve, stream
 
     model = options.load(request)
-    request = resolve(model, request)
+    request = resolve(model, request, images)
     plan = plan_of(model, request)
-    paths = output_paths(options.out, request)
+    paths = output_paths(options.out, request, stem)
     views = Views(plan, paths, strip=options.strip, animate=options.animate)
     check_writable([*paths, *views.paths], overwrite=options.overwrite)
     for name, prompt in (("prompt", request.prompt), ("negative prompt", request.guidance.negative)):

@@ -72,7 +72,8 @@ def reproduce(
     image: Annotated[Path | None, typer.Option(parser=filename, help="The picture that FILE was painted over.")] = None,
     mask: Annotated[Path | None, typer.Option(parser=filename, help="The mask under which FILE was painted.")] = None,
     control: Annotated[
-        Path | None, typer.Option(parser=filename, help="The picture that the model read: to edit, or a depth map.")
+        Path | None,
+        typer.Option(parser=filename, help="The picture that the model read: to edit, to enlarge, or a depth map."),
     ] = None,
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
@@ -205,7 +206,9 @@ def _check_size(task: Task, file: Path) -> None:
     assert canvas.width is not None
     assert canvas.height is not None
     said = None
-    if canvas.width * canvas.height > MAX_LARGER * own.width * own.height:
+    # An upscaler's size is that of a picture which the user has to give, too.
+    upscaled = task.model.task == "upscaling"
+    if not upscaled and canvas.width * canvas.height > MAX_LARGER * own.width * own.height:
         size = f"{canvas.width}x{canvas.height} pixels"
         said = f"with {size}, more than {MAX_LARGER} times the {own.width}x{own.height} of this model"
     elif task.batch.size > MAX_BATCH:

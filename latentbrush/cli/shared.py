@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import MISSING, dataclass, fields
 from functools import wraps
 from pathlib import Path
@@ -133,8 +133,9 @@ class PaintOptions:
         return with_fast_decoder(model, request.model.fast_decoder)
 
 
-def with_paint_options(command: Callable[..., None]) -> Callable[..., None]:
-    """The command with an option for each field of `PaintOptions` instead of its parameter `options`.
+def with_paint_options(command: Callable[..., None], *, without: Collection[str] = ()) -> Callable[..., None]:
+    """The command with an option for each field of `PaintOptions` instead of its parameter `options`; `without` those
+    that it leaves no choice of.
 
     Typer reads options from a function's signature, so it is given one in which they are spread out.
     """
@@ -144,6 +145,7 @@ def with_paint_options(command: Callable[..., None]) -> Callable[..., None]:
             field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=hints[field.name]
         )
         for field in fields(PaintOptions)
+        if field.name not in without
     ]
     assert not any(parameter.default is MISSING for parameter in shared)
     own = [

@@ -1,0 +1,90 @@
+"""`latentbrush upscale` with a tiny upscaler: what it writes, refuses, and paints again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from latentbrush.formats import load_model, read_record, save_model
+from latentbrush.model import LatentDiffusion, ModelDefaults
+from latentbrush.nn import AutoencoderKL, UNet
+
+pytestmark = pytest.mark.capability("x4-upscaler")
+
+
+@pytest.fixture(scope="module")
+def upscaler(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """f = 2, so that it doubles; 3 steps."""
+    plain = load_model(model_folder)
+    torch.manual_seed(0)
+    unet = UNet(replace(plain.unet.config, in_channels=7, classes=400)).eval()
+    for parameter in unet.parameters():  # it starts as the zero function
+        if not parameter.any():
+            torch.nn.init.normal_(parameter, std=0.2)
+    autoencoder = AutoencoderKL(replace(plain.autoencoder.config, scaling_factor=0.08333)).eval()
+    defaults = ModelDefaults(steps=3, guidance=2.0, width=8, height=8)
+    model = LatentDiffusion(autoencoder, unet, plain.text, plan_options=plain.plan_options, defaults=defaults)
+    folder = tmp_path_factory.mktemp("upscaler") / "x2"
+    save_model(model, folder)
+    return folder
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    path = tmp_path / "photo.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (7, 12, 3), dtype=np.uint8)).save(path)
+    return path
+
+
+@pytest.mark.capability("reproduce", "png-metadata", "denoising-strip")
+def test_a_picture_becomes_larger_and_is_painted_again(
+    run: Callable[..., Any], refused: Callable[..., str], upscaler: Path, picture: Path
+) -> None:
+    where = ["--model", upscaler, "--seed", "5"]
+    outcome = run("upscale", picture, "a red heart", *where, "--out", "x.png", "--strip", "--count", "2")
+    assert outcome.out.startswith("x-0.png (seed 5)\nx-0-strip.png\n"), outcome.err
+    assert Image.open("x-0.png").size == (24, 14)
+    control = read_record(Path("x-0.png")).request.control
+    assert control.noise_level == 20
+    assert "was painted with a control" in refused("reproduce", "x-1.png")
+    outcome = run("reproduce", "x-1.png", "--control", picture, "--out", "again.png")
+    assert "identical to x-1.png" in outcome.out, outcome.err
+    assert run("upscale", picture, *where).out == "out/photo-upscaled-5.png (seed 5)\n"
+
+
+def test_words_noise_and_guidance_count(run: Callable[..., Any], upscaler: Path, picture: Path) -> None:
+    told = ["upscale", picture, "--model", upscaler, "--seed", "5"]
+    found, heart = set(), ["a red heart"]  # without words there is nothing for guidance to weigh
+    for i, more in enumerate(([], heart, [*heart, "--guidance", "5"], ["--noise-level", "200"], ["--steps", "2"])):
+        assert run(*told, *more, "--out", f"{i}.png").code == 0
+        found.add(np.asarray(Image.open(f"{i}.png")).tobytes())
+    assert len(found) == 5
+
+
+@pytest.mark.capability("one-line-errors")
+def test_what_is_refused(refused: Callable[..., str], upscaler: Path, picture: Path, model_folder: Path) -> None:
+    where = ["--model", upscaler]
+    assert "the noise level is 351, but the model was trained with 0 to 350" in refused(
+        "upscale", picture, *where, "--noise-level", "351"
+    )
+    assert "greater than or equal to 0" in refused("upscale", picture, *where, "--noise-level", "-1")
+    assert "or upscaling (--model)" in refused("upscale", picture, "--model", model_folder)
+    assert "does not exist" in refused("upscale", "none.png", *where)
+    assert "--size" in refused("upscale", picture, *where, "--size", "8x8")
+    assert "it needs a small picture" in refused("txt2img", "a red heart", *where)
+    assert "starts from noise alone" in refused("img2img", "a red heart", "--image", picture, *where)
+
+
+@pytest.mark.capability("model-info", "predicted-memory")
+def test_info_and_memory(run: Callable[..., Any], upscaler: Path) -> None:
+    outcome = run("info", upscaler, "--memory", "--size", "16x8")
+    assert "Stable Diffusion, upscaling" in outcome.out, outcome.err
+    assert "largest activations: unet" in outcome.out
+    assert "activations: encoder" not in outcome.out

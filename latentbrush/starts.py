@@ -85,7 +85,7 @@ def size_of(model: LatentDiffusion, request: ImageRequest, images: Images) -> tu
     """(width, height) to paint at: as the request says, else as the model does; an upscaler, f times its picture's."""
     canvas, defaults, name = request.canvas, model.defaults, request.control.image
     width, height = defaults.width, defaults.height
-    if model.task == "upscaling" and name in images:
+    if model.task == "upscaling" and name is not None and name in images:
         small = images[name]
         width, height = small.width * model.factor, small.height * model.factor
         if max(width, height) > MAX_SIDE:
@@ -95,8 +95,8 @@ def size_of(model: LatentDiffusion, request: ImageRequest, images: Images) -> tu
             )
         if (canvas.width or width, canvas.height or height) != (width, height):
             raise UserError(
-                f"the size is {canvas.width or width}x{canvas.height or height}, but a picture of {small.width}x{small.height} pixels "
-                f"becomes {width}x{height} here; leave out the size"
+                f"the size is {canvas.width or width}x{canvas.height or height}, but a picture of "
+                f"{small.width}x{small.height} pixels becomes {width}x{height} here; leave out the size"
             )
     return canvas.width or width, canvas.height or height
 
@@ -157,17 +157,17 @@ def encode_pictures(
 ) -> Given:
     """In latents, as the model's task wants them. `tiling`: None for a new one, as the request says."""
     tiling = tiling or Tiling(request.canvas.tiles)
-    if model.task == "upscaling":
-        return Given(small=_small(model, request, pictures))
+    if model.task == "upscaling" and pictures.control is not None:
+        return _small(model, request, to_pixels(pictures.control)[None].to(model.device))
     return replace(_encoded_start(model, request, pictures, tiling), channels=_control(model, pictures, tiling))
 
 
-def _small(model: LatentDiffusion, request: ImageRequest, pictures: Pictures) -> SmallPicture:
-    assert pictures.control is not None
-    assert model.augmentation is not None
+def _small(model: LatentDiffusion, request: ImageRequest, pixels: Tensor) -> Given:
+    """What an upscaler reads of its small picture (1, 3, h, w): one after LDM, section 4.4, as it is."""
+    if model.augmentation is None:
+        return Given(channels=pixels)
     assert request.control.noise_level is not None
-    pixels = to_pixels(pictures.control)[None].to(model.device)
-    return SmallPicture(pixels, request.control.noise_level, model.augmentation.schedule)
+    return Given(small=SmallPicture(pixels, request.control.noise_level, model.augmentation.schedule))
 
 
 def _encoded_start(model: LatentDiffusion, request: ImageRequest, pictures: Pictures, tiling: Tiling) -> Given:
@@ -203,7 +203,7 @@ def _control(model: LatentDiffusion, pictures: Pictures, tiling: Tiling) -> Tens
 
 
 def begin(given: Given, plan: Plan, noise: Draw, on_step: OnStep) -> Begun:
-    """Draws in the order of diffusers' pipelines: the small picture's, the guide's, the start's, the masked picture's."""
+    """Draws in the order of diffusers' pipelines: the small picture's, the guide's, the start's, the masked one's."""
     if given.small is not None:
         read = given.small.channels(noise(given.small.pixels.shape[1]))
         return Begun(plan.start(noise()), read, on_step, given.small.labels(len(read)))

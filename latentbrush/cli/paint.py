@@ -1,4 +1,5 @@
-"""`latentbrush txt2img`, `img2img`, `inpaint`, `edit`, `depth2img`, `upscale`: from a prompt, and pictures, to PNG files."""
+"""`latentbrush txt2img`, `img2img`, `inpaint`, `edit`, `depth2img`, `upscale`: from a prompt, and pictures, to PNG
+files; and `sample`, from neither."""
 
 from __future__ import annotations
 
@@ -15,13 +16,14 @@ from latentbrush.cli.progress import steps_bar
 from latentbrush.cli.shared import PaintOptions, with_paint_options
 from latentbrush.cli.tables import shown
 from latentbrush.cli.views import Views
-from latentbrush.errors import short
+from latentbrush.errors import UserError, short
 from latentbrush.request import Control, ImageRequest, Start
 
 if TYPE_CHECKING:  # the pipeline imports torch
+    from latentbrush.model import LatentDiffusion
     from latentbrush.pipeline import Images
 
-__all__ = ["depth2img", "edit", "img2img", "inpaint", "txt2img", "upscale"]
+__all__ = ["depth2img", "edit", "img2img", "inpaint", "sample", "txt2img", "upscale"]
 
 Prompt = Annotated[str, typer.Argument(help="What to paint.")]
 
@@ -30,6 +32,16 @@ Prompt = Annotated[str, typer.Argument(help="What to paint.")]
 def txt2img(prompt: Prompt, options: PaintOptions) -> None:
     """Paint PROMPT. Steps, guidance, sampler and size are the model's unless given."""
     paint_to_files(options.request(prompt), options)
+
+
+@partial(with_paint_options, without=["negative"])
+def sample(
+    label: Annotated[int | None, typer.Option(parser=whole, help="Of a class, from 0, if the model has any.")] = None,
+    *,
+    options: PaintOptions,
+) -> None:
+    """Paint by a model that reads no words. Steps, sampler and size are the model's unless given."""
+    paint_to_files(options.request("", label=label), options, words=False)
 
 
 @with_paint_options
@@ -127,20 +139,28 @@ def upscale(
     request, photo = options.request(prompt), photo_in(picture)
     control = control.model_copy(update={"image": photo.sha256})
     request = request.model_copy(update={"control": control})
-    paint_to_files(request, options, {photo.sha256: photo.image}, f"{picture.stem[:50]}-upscaled")
+    images, stem = {photo.sha256: photo.image}, f"{picture.stem[:50]}-upscaled"
+    paint_to_files(request, options, images, words=None, stem=stem)
 
 
 def paint_to_files(
-    request: ImageRequest, options: PaintOptions, images: Images | None = None, stem: str | None = None
+    request: ImageRequest,
+    options: PaintOptions,
+    images: Images | None = None,
+    *,
+    words: bool | None = True,
+    stem: str | None = None,
 ) -> None:
     """Serve a request into PNG files; refuses what cannot be written before any work is done.
 
-    `stem`: of the files' names where --out says none, instead of the prompt's words.
+    `words`: is the command for models that read them, or for the others? None for both. `stem`: of the files' names
+    where --out says none, instead of the prompt's words.
     """
     from latentbrush.formats import check_writable, output_paths, save_picture, texts_of
     from latentbrush.pipeline import plan_of, resolve, stream
 
     model = options.load(request)
+    _check_words(model, request.model.name, words=words)
     request = resolve(model, request, images)
     plan = plan_of(model, request)
     paths = output_paths(options.out, request, stem)
@@ -156,3 +176,13 @@ def paint_to_files(
             print(f"{shown(str(path))} (seed {picture.seed})")
             place = picture.index - picture.batch.first
             views.save(model, picture.index, place, picture.request.canvas.tiles)
+
+
+def _check_words(model: LatentDiffusion, name: str, *, words: bool | None) -> None:
+    if words is None or model.reads_words == words:
+        return
+    if words:
+        raise UserError(f"the model {short(name)} reads no words; paint with it by latentbrush sample --model {name}")
+    raise UserError(
+        f"the model {short(name)} reads words; paint with it by latentbrush txt2img PROMPT, or name another (--model)"
+    )

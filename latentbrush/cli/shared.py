@@ -89,10 +89,11 @@ class PaintOptions:
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing pictures.")] = False
     no_metadata: NoMetadataOption = False
 
-    def request(self, prompt: str, start: Start | None = None) -> ImageRequest:
+    def request(self, prompt: str, start: Start | None = None, label: int | None = None) -> ImageRequest:
         """pydantic's ValidationError for values that no request can have."""
         return ImageRequest(
             prompt=prompt,
+            label=label,
             model=ModelRequest.model_validate(
                 {
                     "name": self.model,
@@ -134,8 +135,8 @@ class PaintOptions:
 
 
 def with_paint_options(command: Callable[..., None], *, without: Collection[str] = ()) -> Callable[..., None]:
-    """The command with an option for each field of `PaintOptions` instead of its parameter `options`; `without` those
-    that it leaves no choice of.
+    """The command with an option for each field of `PaintOptions`, but those it is `without`, instead of its parameter
+    `options`.
 
     Typer reads options from a function's signature, so it is given one in which they are spread out.
     """

@@ -25,6 +25,9 @@ from latentbrush.nn import AutoencoderConfig, CLIPTextConfig, ProjectedTextConfi
 __all__ = ["Family", "family_of", "write_family"]
 
 
+STABLE_DIFFUSION = Schedule()
+
+
 @dataclass(frozen=True)
 class Family:
     """A published architecture. `text`, `second`: its one or two towers. `doubt`: what is assumed of its prediction
@@ -39,7 +42,7 @@ class Family:
     prediction: Prediction = "epsilon"
     doubt: str = ""
     pad: str = "<|endoftext|>"
-    schedule: Schedule = Schedule()
+    schedule: Schedule = STABLE_DIFFUSION
     augmentation: Augmentation | None = None
 
 

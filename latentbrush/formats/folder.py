@@ -12,20 +12,27 @@ from typing import Any
 import torch
 from torch import nn
 
-from latentbrush.conditioning import Augmentation, Tokenizer, XLTextConditioner
+from latentbrush.conditioning import Augmentation, LabelConditioner, Tokenizer, XLTextConditioner
 from latentbrush.devices import choose_device, choose_dtype, enough_memory
 from latentbrush.errors import UserError
 from latentbrush.files import write_json
 from latentbrush.formats import configs
-from latentbrush.formats.fields import Fields
+from latentbrush.formats.first_stage import (
+    AUTOENCODER_READERS,
+    check_scale,
+    read_first_stage,
+    stage_networks,
+    write_autoencoder,
+    write_first_stage,
+)
 from latentbrush.formats.index import (
     INDEX,
     LOW_RES,
     TOKENIZERS,
     TOWERS,
-    UPSCALER,
     Index,
     pipeline_name,
+    plain_pipeline_name,
     read_index,
     write_index,
 )
@@ -35,9 +42,10 @@ from latentbrush.formats.replace import replaced_folder
 from latentbrush.formats.scheduler import Scheduler, read_scheduler, write_scheduler
 from latentbrush.formats.shipped import resolve_model
 from latentbrush.formats.text import read_text, text_networks, write_text
+from latentbrush.formats.unet2d import read_unet2d_config, write_unet2d_config
 from latentbrush.formats.weights import Entry, check_weights, find_weights, stored_dtype
 from latentbrush.model import LatentDiffusion, ModelDefaults
-from latentbrush.nn import AutoencoderConfig, AutoencoderKL, UNet
+from latentbrush.nn import AutoencoderKL, Pixels, UNet, UNet2D
 from latentbrush.origin import Origin
 
 __all__ = [
@@ -55,9 +63,6 @@ __all__ = [
 
 OURS = "latentbrush.json"
 SCHEDULER, CONFIG = "scheduler", "scheduler_config.json"
-AUTOENCODER_READERS = (configs.read_autoencoder_config, AutoencoderKL)
-UPSCALER_SCALE = 0.08333
-"""Of the latents, which diffusers takes for every upscaler, whatever its folder says: early ones say nothing."""
 AESTHETIC_NUMBERS = 5
 """What the refiner of Stable Diffusion XL takes beside the words, the last of them an aesthetic score."""
 
@@ -70,7 +75,7 @@ def load_model(
     device: torch.device | str = "auto",
     low_memory: bool = False,
 ) -> LatentDiffusion:
-    """Read a model of the Stable Diffusion 1, 2 or XL family, ready to paint (eval mode).
+    """Read a model of the Stable Diffusion 1, 2 or XL family, or one without words, ready to paint (eval mode).
 
     `model`: a folder, or the name of a shipped model. `sampler`: instead of the scheduler that the folder
     names, of which then only schedule, prediction type and spacing are read.
@@ -105,14 +110,17 @@ def outline_model(model: str | Path, *, sampler: str | None = None) -> LatentDif
 def load_tokenizer(model: str | Path) -> Tokenizer:
     """A model's tokeniser alone, of two the second. UserError for what of its files is missing, broken or foreign."""
     directory = _resolved(model)
-    second = read_index(directory).is_xl
+    index = read_index(directory)
+    if index.wordless:
+        raise UserError(f"{directory} reads no words, so it has no tokeniser; name a model with a text tower")
+    second = index.is_xl
     config = configs.read_text_config(fields_of(directory / TOWERS[second] / "config.json"))
     return Tokenizer.from_folder(directory / TOKENIZERS[second], positions=config.max_positions)
 
 
 def networks_of(model: LatentDiffusion) -> dict[str, nn.Module]:
     """Part -> network, by the names of the folders in which they lie."""
-    return {"unet": model.unet, "vae": model.autoencoder, **text_networks(model.text)}
+    return {"unet": model.unet, **stage_networks(model.autoencoder), **text_networks(model.text)}
 
 
 def weight_entries(model: LatentDiffusion, directory: Path) -> dict[str, list[Entry]]:
@@ -134,31 +142,30 @@ def assemble(directory: Path, sampler: str | None, fill: Fill, origin: Origin) -
     """All parts together, as the settings in a folder describe them, with the weights that `fill` has for them."""
     index = read_index(directory)
     scheduler = _read_scheduler(directory, index, sampler)
-    text = read_text(directory, index, fill)
     options, defaults = _read_ours(directory)
-    unet = (configs.read_unet_config, UNet)
-    autoencoder = (_read_upscaler_autoencoder, AutoencoderKL) if index.pipeline == UPSCALER else AUTOENCODER_READERS
+    unet: UNet | UNet2D
+    if index.wordless:
+        unet = read_network("unet", directory / "unet", (read_unet2d_config, UNet2D), fill)
+    else:
+        unet = read_network("unet", directory / "unet", (configs.read_unet_config, UNet), fill)
     model = LatentDiffusion(
-        read_network("vae", directory / "vae", autoencoder, fill),
-        read_network("unet", directory / "unet", unet, fill),
-        text,
+        read_first_stage(directory, index, fill, unet.config.sample_size),
+        unet,
+        LabelConditioner(unet.config.classes).eval() if index.wordless else read_text(directory, index, fill),
         schedule=scheduler.schedule,
         prediction=scheduler.prediction,
         sampler=scheduler.sampler,
         plan_options={**scheduler.plan_options, **options},
         threshold=scheduler.threshold,
         augmentation=_read_augmentation(directory, index),
+        clip=scheduler.clip,
         defaults=defaults,
         origin=origin,
     )
     _check_aesthetic(directory, index, model)
-    if model.task == "upscaling" and index.low_res is None:
+    if model.augmentation is not None and index.low_res is None:
         raise UserError(f"{directory / INDEX} names no {LOW_RES}, which an upscaler needs; get the whole folder")
     return model
-
-
-def _read_upscaler_autoencoder(fields: Fields) -> AutoencoderConfig:
-    return replace(configs.read_autoencoder_config(fields), scaling_factor=UPSCALER_SCALE)
 
 
 def _read_augmentation(directory: Path, index: Index) -> Augmentation | None:
@@ -181,6 +188,8 @@ def _check_aesthetic(directory: Path, index: Index, model: LatentDiffusion) -> N
 def _read_scheduler(directory: Path, index: Index, sampler: str | None) -> Scheduler:
     fields = fields_of(directory / SCHEDULER / CONFIG)
     scheduler = read_scheduler(fields, index.scheduler, sampler)
+    if not index.wordless:
+        scheduler = replace(scheduler, clip=None)
     if not index.keeps_offset:
         return scheduler
     return replace(scheduler, plan_options={**scheduler.plan_options, "steps_offset": fields.whole("steps_offset", 0)})
@@ -193,7 +202,7 @@ def save_model(
     dtype: torch.dtype = torch.float32,
     overwrite: bool = False,
 ) -> None:
-    """Write a folder that `load_model` and diffusers' StableDiffusionPipeline open.
+    """Write a folder that `load_model` and the diffusers pipeline for such a model open.
 
     `dtype`: float32 or float16, of the weights in the files. The folder appears whole or not at all.
     UserError for a folder that is there and not empty, unless `overwrite`, which replaces all of it.
@@ -202,48 +211,55 @@ def save_model(
         index = _write_schedulers(new, model)
         write_json(new / INDEX, write_index(index))
         write_text(new, model.text, dtype)
-        write_network("unet", new / "unet", model.unet, configs.write_unet_config(model.unet.config), dtype)
-        _write_autoencoder(new / "vae", model.autoencoder, dtype)
+        write_network("unet", new / "unet", model.unet, _unet_config(model.unet), dtype)
+        write_first_stage(new, model.autoencoder, dtype)
         _write_ours(new, model)
 
 
 def _write_schedulers(new: Path, model: LatentDiffusion) -> Index:
     """Writes them; returns the index in which they stand."""
-    aesthetic = model.micro_count == AESTHETIC_NUMBERS
+    aesthetic, stages = model.micro_count == AESTHETIC_NUMBERS, stage_networks(model.autoencoder)
     towers = text_networks(model.text)
     tokenizers = [name for tower, name in zip(TOWERS, TOKENIZERS, strict=True) if tower in towers]
     index = Index(
-        pipeline=pipeline_name(model.task, xl=model.is_xl, aesthetic=aesthetic),
-        parts=("vae", "unet", *towers, *tokenizers),
+        pipeline=_pipeline_name(model, aesthetic=aesthetic),
+        parts=(*stages, "unet", *towers, *tokenizers),
         scheduler="",
         zero_empty=isinstance(model.text, XLTextConditioner) and model.text.zero_empty,
         aesthetic=aesthetic,
+        wordless=isinstance(model.unet, UNet2D),
     )
     options, stated = dict(model.plan_options), {}
     if index.keeps_offset:
         # The others always take 1, which is why the writer refuses all else.
         stated["steps_offset"] = model.plan_config().steps_offset
         options["steps_offset"] = 1
-    scheduler = Scheduler(model.schedule, model.prediction, model.sampler, options, model.threshold)
+    clip = model.clip if index.wordless else None
+    scheduler = Scheduler(model.schedule, model.prediction, model.sampler, options, model.threshold, clip)
     config = write_scheduler(scheduler) | stated
     (new / SCHEDULER).mkdir()
     write_json(new / SCHEDULER / CONFIG, config)
     index = replace(index, scheduler=str(config["_class_name"]))
+    check_scale(index, model.autoencoder)
     return index if model.augmentation is None else _write_augmentation(new, model, model.augmentation, index)
 
 
 def _write_augmentation(new: Path, model: LatentDiffusion, augmentation: Augmentation, index: Index) -> Index:
     """Writes the scheduler of small pictures; returns the index that names it."""
-    scale = model.autoencoder.config.scaling_factor
-    if scale != UPSCALER_SCALE:
-        raise UserError(
-            f"the autoencoder's scaling factor is {scale:g}, but diffusers takes {UPSCALER_SCALE:g} for every upscaler "
-            "and would paint other pictures; train the model with that"
-        )
     config = write_scheduler(Scheduler(augmentation.schedule, "epsilon", "ddpm", {"steps_offset": 1}))
     (new / LOW_RES).mkdir()
     write_json(new / LOW_RES / CONFIG, config)
     return replace(index, low_res=str(config["_class_name"]), max_noise_level=augmentation.most)
+
+
+def _pipeline_name(model: LatentDiffusion, *, aesthetic: bool) -> str:
+    if isinstance(model.unet, UNet2D):
+        return plain_pipeline_name(model.task, model.sampler, latents=not isinstance(model.autoencoder, Pixels))
+    return pipeline_name(model.task, xl=model.is_xl, aesthetic=aesthetic)
+
+
+def _unet_config(unet: UNet | UNet2D) -> dict[str, Any]:
+    return write_unet2d_config(unet.config) if isinstance(unet, UNet2D) else configs.write_unet_config(unet.config)
 
 
 def load_autoencoder(directory: str | Path, *, dtype: torch.dtype = torch.float32) -> AutoencoderKL:
@@ -264,11 +280,7 @@ def save_autoencoder(
 ) -> None:
     """Write a folder that `load_autoencoder` and diffusers' AutoencoderKL open. As `save_model`."""
     with replaced_folder(Path(directory), overwrite=overwrite, ours=("config.json",)) as new:
-        _write_autoencoder(new, autoencoder, dtype)
-
-
-def _write_autoencoder(directory: Path, autoencoder: AutoencoderKL, dtype: torch.dtype) -> None:
-    write_network("vae", directory, autoencoder, configs.write_autoencoder_config(autoencoder.config), dtype)
+        write_autoencoder(new, autoencoder, dtype)
 
 
 def _origin(directory: Path, sampler: str | None) -> Origin:

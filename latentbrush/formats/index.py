@@ -16,11 +16,24 @@ from latentbrush.files import read_json
 from latentbrush.formats.configs import DIFFUSERS_VERSION
 from latentbrush.formats.fields import Fields
 
-__all__ = ["INDEX", "LOW_RES", "TOKENIZERS", "TOWERS", "UPSCALER", "Index", "pipeline_name", "read_index", "write_index"]
+__all__ = [
+    "INDEX",
+    "LOW_RES",
+    "SUPER_RESOLUTION",
+    "TOKENIZERS",
+    "TOWERS",
+    "UPSCALER",
+    "Index",
+    "pipeline_name",
+    "plain_pipeline_name",
+    "read_index",
+    "write_index",
+]
 
 INDEX = "model_index.json"
 CLASSES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "vae": ("diffusers", ("AutoencoderKL",)),
+    "vqvae": ("diffusers", ("VQModel",)),
     "unet": ("diffusers", ("UNet2DConditionModel",)),
     "text_encoder": ("transformers", ("CLIPTextModel",)),
     "text_encoder_2": ("transformers", ("CLIPTextModelWithProjection",)),
@@ -46,12 +59,18 @@ XL_PIPELINES: Mapping[Task, str] = {
     "text-to-image": "StableDiffusionXLPipeline",
     "inpainting": "StableDiffusionXLInpaintPipeline",
 }
+WORDLESS = ["diffusers", "UNet2DModel"]
+"""A UNet that reads no words: then there are no towers, and a first stage only where latents are diffused."""
+DDPM, DDIM, LDM = "DDPMPipeline", "DDIMPipeline", "LDMPipeline"
+SUPER_RESOLUTION = "LDMSuperResolutionPipeline"
+"""Pipelines of such models. They do as the scheduler's file says: the others never clip latents."""
 REFINER = "StableDiffusionXLImg2ImgPipeline"
 PLAIN_OFFSET = (
     "StableDiffusionXL",
     "StableDiffusionInstructPix2Pix",
     "StableDiffusionDepth2Img",
     "StableDiffusionUpscale",
+    *(DDPM, DDIM, LDM, SUPER_RESOLUTION),
 )
 """Pipelines that take a scheduler's steps_offset as its file states it. The others always take 1."""
 
@@ -60,6 +79,7 @@ PLAIN_OFFSET = (
 class Index:
     """What a folder holds. `parts`: the folders of networks and tokenisers; `scheduler`: its class.
 
+    `wordless`: does the UNet read no words?
     `zero_empty`: is an empty negative prompt all zeros (Stable Diffusion XL)? `aesthetic`: is the model told an
     aesthetic score (its refiner)? `low_res`: of an upscaler, the class of the scheduler that noises its small pictures,
     and `max_noise_level`, the greatest level of it.
@@ -72,6 +92,7 @@ class Index:
     aesthetic: bool = False
     low_res: str | None = None
     max_noise_level: int = MAX_NOISE_LEVEL
+    wordless: bool = False
 
     @property
     def is_xl(self) -> bool:
@@ -93,16 +114,26 @@ def pipeline_name(task: Task, *, xl: bool, aesthetic: bool) -> str:
     return names[task]
 
 
+def plain_pipeline_name(task: Task, sampler: str, *, latents: bool) -> str:
+    """The diffusers pipeline for a model without words, of latents or of pixels. UserError where there is none."""
+    if task == "upscaling":
+        if not latents:
+            raise UserError("diffusers has no pipeline for upscaling in pixels to save the model for")
+        return SUPER_RESOLUTION
+    return LDM if latents else DDIM if sampler == "ddim" else DDPM
+
+
 def read_index(directory: Path) -> Index:
-    """UserError unless model_index.json names the parts of a Stable Diffusion model, and nothing unknown."""
+    """UserError unless model_index.json names the parts of a model of the families here, and nothing unknown."""
     path = directory / INDEX
     if not path.is_file():
         found = ", ".join(sorted(entry.name for entry in directory.iterdir())[:5]) or "nothing"
         raise UserError(f"{directory} has no {INDEX} (but {found}); give the folder that holds unet and vae")
     fields = Fields(path, read_json(path))
-    parts = _parts(fields)
+    wordless = fields.raw("unet") == WORDLESS
+    parts = _wordless_parts(fields) if wordless else _parts(fields)
     for part in parts:
-        _check_class(fields, part)
+        _check_class(fields, part, wordless=wordless)
     scheduler = _class_of(fields, "scheduler")
     upscales = fields.raw(LOW_RES) not in (None, [None, None])
     low_res = _class_of(fields, LOW_RES) if upscales else None
@@ -111,10 +142,13 @@ def read_index(directory: Path) -> Index:
         if fields.raw(part) == [None, None]:
             fields.harmless(part)
     xl = "text_encoder_2" in parts
+    pipeline = str(fields.raw("_class_name"))
     result = Index(
-        pipeline=str(fields.raw("_class_name")),
+        pipeline=pipeline,
         parts=parts,
-        scheduler=scheduler,
+        # Of any other that pipeline makes this one.
+        scheduler="DDIMScheduler" if pipeline == DDIM else scheduler,
+        wordless=wordless,
         zero_empty=xl and fields.flag("force_zeros_for_empty_prompt", True),
         aesthetic=xl and fields.flag("requires_aesthetics_score", False),
         low_res=low_res,
@@ -141,9 +175,15 @@ def _parts(fields: Fields) -> tuple[str, ...]:
     return ("vae", "unet", *first, "text_encoder_2", "tokenizer_2")
 
 
-def _check_class(fields: Fields, part: str) -> None:
+def _wordless_parts(fields: Fields) -> tuple[str, ...]:
+    return ("unet",) if fields.raw("vqvae") in (None, [None, None]) else ("vqvae", "unet")
+
+
+def _check_class(fields: Fields, part: str, *, wordless: bool) -> None:
     library, classes = CLASSES[part]
     found = fields.raw(part)
+    if wordless and part == "unet":
+        return
     if found not in [[library, name] for name in classes]:
         raise UserError(
             f"{fields.path}: {part} of {fields.raw('_class_name')} is {found}; only {library}'s "
@@ -156,6 +196,8 @@ def write_index(index: Index) -> dict[str, Any]:
     optional = [*TOWERS, *TOKENIZERS] if index.is_xl else ["safety_checker"]
     absent = [*optional, "feature_extractor", "image_encoder"]
     checked: dict[str, Any] = {"requires_safety_checker": False}
+    if index.wordless:
+        absent, checked = [], {}
     if index.pipeline == DEPTH:
         absent, checked = ["depth_estimator", "feature_extractor"], {}
     if index.low_res is not None:
@@ -168,6 +210,7 @@ def write_index(index: Index) -> dict[str, Any]:
         **(_xl_settings(index) if index.is_xl else checked),
         "scheduler": ["diffusers", index.scheduler],
         **{part: [CLASSES[part][0], CLASSES[part][1][0]] for part in index.parts},
+        **({"unet": WORDLESS} if index.wordless else {}),
     }
 
 

@@ -49,6 +49,9 @@ class Names:
 
 _CONVOLUTIONS: tuple[Rule, ...] = (("downsample", "downsamplers.0"), ("upsample", "upsamplers.0"))
 
+# What attention that stands alone was called before it was one for all.
+_OLDER: tuple[Rule, ...] = (("query", "to_q"), ("key", "to_k"), ("value", "to_v"), ("proj_attn", "to_out.0"))
+
 UNET = Names(
     (
         *_CONVOLUTIONS,
@@ -56,8 +59,10 @@ UNET = Names(
         ("to_out", "to_out.0"),
         ("ff.proj_in", "ff.net.0.proj"),
         ("ff.proj_out", "ff.net.2"),
-    )
+    ),
+    older=_OLDER,
 )
+"""Of UNets with words and without."""
 
 AUTOENCODER = Names(
     (
@@ -66,7 +71,7 @@ AUTOENCODER = Names(
         ("mid_block.attention.attention", "mid_block.attentions.0"),
         ("to_out", "to_out.0"),
     ),
-    older=(("query", "to_q"), ("key", "to_k"), ("value", "to_v"), ("proj_attn", "to_out.0")),
+    older=_OLDER,
 )
 
 VQ = Names((("codebook", "quantize.embedding"), *AUTOENCODER.rules), older=AUTOENCODER.older)

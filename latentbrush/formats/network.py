@@ -20,13 +20,13 @@ __all__ = ["KINDS", "Fill", "fields_of", "filled_from", "read_network", "write_n
 DIFFUSERS_STEM, TRANSFORMERS_STEM = "diffusion_pytorch_model", "model"
 KINDS: Mapping[str, tuple[str, Names]] = {
     "vae": (DIFFUSERS_STEM, AUTOENCODER),
+    "vqvae": (DIFFUSERS_STEM, VQ),
     "unet": (DIFFUSERS_STEM, UNET),
     "text_encoder": (TRANSFORMERS_STEM, CLIP_TEXT),
     "text_encoder_2": (TRANSFORMERS_STEM, CLIP_TEXT_PROJECTED),
 }
 """Part of a model -> what its weights' files are called, and the names in them."""
 ALONE: Mapping[str, tuple[str, Names]] = {
-    "vqvae": (DIFFUSERS_STEM, VQ),
     "tiny_autoencoder": (DIFFUSERS_STEM, Names(())),
 }
 """The same of networks that are read and written by themselves."""

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from latentbrush.conditioning import TextConditioner, Tokenizer, XLTextConditioner
+from latentbrush.conditioning import LabelConditioner, TextConditioner, Tokenizer, XLTextConditioner
 from latentbrush.formats.clip_configs import read_projected_text_config, write_projected_text_config
 from latentbrush.formats.configs import read_text_config, write_text_config
 from latentbrush.formats.index import Index
@@ -34,7 +34,11 @@ def read_text(directory: Path, index: Index, fill: Fill) -> TextConditioner | XL
     return XLTextConditioner(first, tokenizer, second, zero_empty=index.zero_empty).eval()
 
 
-def write_text(directory: Path, text: TextConditioner | XLTextConditioner, dtype: torch.dtype) -> None:
+def write_text(
+    directory: Path, text: TextConditioner | XLTextConditioner | LabelConditioner, dtype: torch.dtype
+) -> None:
+    if isinstance(text, LabelConditioner):
+        return
     first = text if isinstance(text, TextConditioner) else text.first
     if first is not None:
         tokenizer = first.tokenizer
@@ -49,8 +53,10 @@ def write_text(directory: Path, text: TextConditioner | XLTextConditioner, dtype
         tokenizer.save(directory / "tokenizer_2")
 
 
-def text_networks(text: TextConditioner | XLTextConditioner) -> dict[str, nn.Module]:
-    """Part -> tower."""
+def text_networks(text: TextConditioner | XLTextConditioner | LabelConditioner) -> dict[str, nn.Module]:
+    """Part -> tower; none without words."""
+    if isinstance(text, LabelConditioner):
+        return {}
     if isinstance(text, TextConditioner):
         return {"text_encoder": text.encoder}
     first: dict[str, nn.Module] = {} if text.first is None else {"text_encoder": text.first.encoder}

@@ -5,9 +5,12 @@ from latentbrush.nn.clip import CLIPTextConfig, CLIPTextModel, ProjectedTextConf
 from latentbrush.nn.clip_model import CLIPConfig, CLIPModel
 from latentbrush.nn.clip_vision import CLIPVisionConfig, CLIPVisionModel
 from latentbrush.nn.condition import Condition
+from latentbrush.nn.first_stage import FirstStage, posterior_of
+from latentbrush.nn.pixels import PixelConfig, Pixels
 from latentbrush.nn.tiling import tiled_decode, tiled_encode
 from latentbrush.nn.tiny_autoencoder import TinyAutoencoder, TinyConfig
 from latentbrush.nn.unet import UNet, UNetConfig
+from latentbrush.nn.unet2d import UNet2D, UNet2DConfig
 from latentbrush.nn.vq import Quantised, VQAutoencoder, VQConfig
 
 __all__ = [
@@ -20,6 +23,9 @@ __all__ = [
     "CLIPVisionConfig",
     "CLIPVisionModel",
     "Condition",
+    "FirstStage",
+    "PixelConfig",
+    "Pixels",
     "Posterior",
     "ProjectedTextConfig",
     "ProjectedTextModel",
@@ -27,9 +33,12 @@ __all__ = [
     "TinyAutoencoder",
     "TinyConfig",
     "UNet",
+    "UNet2D",
+    "UNet2DConfig",
     "UNetConfig",
     "VQAutoencoder",
     "VQConfig",
+    "posterior_of",
     "tiled_decode",
     "tiled_encode",
 ]

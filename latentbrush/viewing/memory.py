@@ -15,6 +15,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from latentbrush.conditioning import LabelConditioner
 from latentbrush.latents import Tiling
 from latentbrush.model import LatentDiffusion
 from latentbrush.nn import Condition
@@ -151,7 +152,10 @@ def _empty(model: LatentDiffusion, *shape: int) -> Tensor:
 
 
 def _condition(model: LatentDiffusion, rows: int, shape: tuple[int, int, int]) -> Condition:
-    """One of the shapes that the model's prompts and pictures have."""
+    """One of the shapes that the model's prompts, or labels, and pictures have."""
+    if isinstance(model.text, LabelConditioner):
+        labels = None if model.text.classes is None else torch.empty(rows, dtype=torch.long, device="meta")
+        return Condition(_empty(model, rows, 0, 0), classes=labels)
     channels, pooled = model.unet.config.in_channels - shape[0], model.text.pooled_width
     return Condition(
         _empty(model, rows, model.text.tokenizer.max_length, model.text.width),

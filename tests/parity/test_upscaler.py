@@ -130,7 +130,9 @@ def test_defaults(tmp_path: Path) -> None:
     model = load(tmp_path, dtype=torch.float64)
     assert (model.defaults.steps, model.defaults.guidance) == (75, 9.0)
     [image] = generate(
-        model, ImageRequest(prompt="", sampling=Sampling(steps=1), control=Control(image=NAME)), images={NAME: photo((8, 8))}
+        model,
+        ImageRequest(prompt="", sampling=Sampling(steps=1), control=Control(image=NAME)),
+        images={NAME: photo((8, 8))},
     )
     assert (image.request.control.noise_level, image.request.guidance.weight) == (20, 9.0)
 
@@ -155,7 +157,9 @@ def test_the_scale_of_early_folders(tmp_path: Path) -> None:
     del content["scaling_factor"]
     path.write_text(json.dumps(content))
     request, small = asking(4, 9.0, 20), photo((8, 8))
-    compare(ours(load(tmp_path, dtype=torch.float64), request, small), theirs(opened(tmp_path), request, small), PUBLISHED)
+    compare(
+        ours(load(tmp_path, dtype=torch.float64), request, small), theirs(opened(tmp_path), request, small), PUBLISHED
+    )
 
 
 @pytest.mark.capability("batch-invariance")
@@ -173,7 +177,10 @@ def test_what_an_upscaler_refuses(tmp_path: Path) -> None:
     tiny_upscaler().save_pretrained(tmp_path)
     model, request, small = load(tmp_path), asking(2, 9.0, 20), photo((8, 8))
     for changed, said in (
-        ({"control": Control(image=NAME, noise_level=351)}, "the noise level is 351, but the model was trained with 0 to 350"),
+        (
+            {"control": Control(image=NAME, noise_level=351)},
+            "the noise level is 351, but the model was trained with 0 to 350",
+        ),
         ({"control": Control()}, "trained for upscaling: it needs a small picture"),
         ({"canvas": Canvas(width=64, height=32)}, "a picture of 8x8 pixels becomes 32x32 here; leave out the size"),
         ({"start": Start(image=NAME)}, "starts from noise alone"),

@@ -20,7 +20,7 @@ from latentbrush.conditioning import (
     find_label_task,
     find_task,
 )
-from latentbrush.devices import OneAtATime
+from latentbrush.devices import OneAtATime, precision
 from latentbrush.diffusion import (
     SAMPLERS,
     Denoiser,
@@ -107,6 +107,7 @@ class LatentDiffusion:
         self.autoencoder, self.unet, self.text = autoencoder, unet, text
         self.fast_decoder: TinyAutoencoder | None = None
         self.fast_origin: Origin | None = None
+        self.refiner: LatentDiffusion | None = None
         self._waiting: OneAtATime | None = None
         self.origin = origin
         self.task = self._find_task()
@@ -237,6 +238,35 @@ class LatentDiffusion:
                 )
         self.fast_decoder, self.fast_origin = decoder.to(device=self.device, dtype=self.dtype), origin
         return self
+
+    def refine_by(self, refiner: LatentDiffusion) -> LatentDiffusion:
+        """Let another model paint the last levels of requests that say so (`stages`); returns the model itself.
+
+        UserError unless both paint from words alone, in the same latents, and are loaded as the same type.
+        """
+        own, its = self.autoencoder.config, refiner.autoencoder.config
+        for what, found, needed in (
+            ("task", refiner.task, self.task),
+            ("latent channels", its.latent_channels, own.latent_channels),
+            ("pixels a latent cell", its.factor, own.factor),
+            ("scale of the latents", its.scaling_factor, own.scaling_factor),
+            ("numbers beside the words", bool(refiner.micro_count), bool(self.micro_count)),
+            ("dtype", precision(refiner.dtype), precision(self.dtype)),
+        ):
+            if found != needed:
+                raise UserError(
+                    f"the refiner does not fit the model: its {what} is {found}, the model's {needed}; take the refiner "
+                    "that was made for this model"
+                )
+        if self.fast_decoder is not None:
+            refiner.decode_fast(self.fast_decoder, self.fast_origin)
+        self.refiner = refiner
+        return self
+
+    def rest(self) -> None:
+        """With low memory: leave the device to another model."""
+        if self._waiting is not None:
+            self._waiting.rest()
 
     @property
     def device(self) -> torch.device:

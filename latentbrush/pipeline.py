@@ -18,10 +18,15 @@ from latentbrush.diffusion import (
     ClassifierFree,
     Guidance,
     OnStep,
+    Noise,
     PictureNoise,
     Plan,
     Rescaled,
+    above,
+    below,
+    check_handover,
     find_sampler,
+    interrupted,
     keep,
     make_plan,
     picture_seeds,
@@ -33,7 +38,7 @@ from latentbrush.latents import Tiling, decoded
 from latentbrush.model import LatentDiffusion
 from latentbrush.nn import Condition
 from latentbrush.request import Batch, Control, ImageRequest, Micro
-from latentbrush.starts import Given, Images, begin, encode_pictures, pictures_of, size_of, to_pixels
+from latentbrush.starts import Begun, Given, Images, begin, encode_pictures, pictures_of, size_of, to_pixels
 
 __all__ = [
     "GeneratedImage",
@@ -144,13 +149,14 @@ def paint(
     x = _sampled(model, said, seeds, request, on_step, given or Given(), draws)
     if half and (spoilt := not_finite(x)):
         # All of them: whoever watches or changes steps counts on the batch. What was finite stays as it was.
-        with in_float32(model.text, model.unet):
+        painters = [painter for painter, _ in _parts(model, request)]
+        with in_float32(*(part for painter in painters for part in (painter.text, painter.unet))):
             again = _sampled(model, said, seeds, request, on_step, given or Given(), draws)
         x = x.float()
         x[spoilt] = again[spoilt]
-    weight = request.guidance.weight
+    weight, (last, _) = request.guidance.weight, _parts(model, request)[-1]
     return decoded(
-        model,
+        last,
         x,
         lambda i: (
             f"the picture of seed {seeds[i]} is not finite at guidance {weight:g}; choose less guidance or more steps"
@@ -172,16 +178,42 @@ def _sampled(
     canvas, sampling, guidance = request.canvas, request.sampling, request.guidance
     if not (canvas.width and canvas.height and sampling.sampler) or guidance.weight is None:
         raise ValueError("paint needs a resolved request; call resolve(model, request) first")
-    plan = plan_of(model, request)
+    plan, parts = _plan(model, request), _parts(model, request)
     drawn = PictureNoise(seeds, model.latent_shape(canvas.width, canvas.height), draws, model.device)
 
     def noise(channels: int | None = None) -> Tensor:
         return drawn(channels).to(model.dtype)
 
     begun = begin(given, plan, noise, on_step)
+    if len(parts) == 1:
+        return _denoised(model, said, request, begun, plan, noise)
+
+    def first(watch: OnStep) -> Tensor:
+        return _denoised(model, said, request, replace(begun, on_step=watch), plan, noise)
+
+    (_, until), (refiner, rest) = parts
+    x = interrupted(first, until.calls, begun.on_step)
+    model.rest()
+    x = _denoised(refiner, said, request, Begun(x, None, begun.on_step), rest, noise)
+    refiner.rest()
+    return x
+
+
+def _denoised(
+    model: LatentDiffusion,
+    said: Sequence[str | int | None],
+    request: ImageRequest,
+    begun: Begun,
+    plan: Plan,
+    noise: Noise,
+) -> Tensor:
+    """From the first x to where the plan ends, under what is said and all guidance."""
+    sampling, guidance = request.sampling, request.guidance
+    assert sampling.sampler is not None
+    assert guidance.weight is not None
 
     def told(read: Callable[..., Condition], said: Sequence[str | int | None], *, negative: bool = False) -> Condition:
-        micro = _micro(model, request, len(seeds), negative=negative)
+        micro = _micro(model, request, len(said), negative=negative)
         classes = {} if begun.labels is None else {"classes": begun.labels}
         return replace(_encode(read, said), micro=micro, channels=begun.channels, **classes)
 
@@ -189,7 +221,7 @@ def _sampled(
     methods: list[Guidance] = []
     editing = model.task == "editing"
     if guidance.weight != 1 or (editing and request.control.weight != 1):
-        words = [guidance.negative] * len(seeds)
+        words = [guidance.negative] * len(said)
         negative = told(model.text.negative, words if model.reads_words else said, negative=True)
         if editing and begun.channels is not None:
             blind = replace(negative, channels=torch.zeros_like(begun.channels))
@@ -219,7 +251,29 @@ def _micro(model: LatentDiffusion, request: ImageRequest, batch: int, *, negativ
 
 
 def plan_of(model: LatentDiffusion, request: ImageRequest) -> Plan:
-    """The steps of every picture of a resolved request. UserError where sampler and steps do not fit."""
+    """The steps of every picture of a resolved request, a refiner's too. UserError where sampler and steps do not
+    fit."""
+    parts = _parts(model, request)
+    _, first = parts[0]
+    return replace(first, steps=tuple(step for _, part in parts for step in part.steps))
+
+
+def _parts(model: LatentDiffusion, request: ImageRequest) -> list[tuple[LatentDiffusion, Plan]]:
+    """Who paints, and which steps: the model all, or down to where a refiner takes over."""
+    plan = _plan(model, request)
+    if not request.stages or model.refiner is None:
+        return [(model, plan)]
+    [stage], sampling = request.stages, request.sampling
+    assert sampling.sampler is not None
+    assert sampling.steps is not None
+    first = above(plan, model.schedule, stage.handover)
+    second = below(_plan(model.refiner, request), model.refiner.schedule, stage.handover)
+    check_handover(sampling.sampler, first, second, sampling.steps, stage.handover)
+    return [(model, first), (model.refiner, second)]
+
+
+def _plan(model: LatentDiffusion, request: ImageRequest) -> Plan:
+    """All steps that one model has for a request."""
     sampling, start = request.sampling, request.start
     if sampling.sampler is None or sampling.steps is None:
         raise ValueError("a plan needs a resolved request; call resolve(model, request) first")
@@ -256,6 +310,7 @@ def resolve(model: LatentDiffusion, request: ImageRequest, images: Images | None
     model.latent_shape(width, height)
     picture_seeds(seed, sampling.count)
     _check_said(model, request)
+    _check_stages(model, request)
     resolved = request.model_copy(
         update={
             "model": request.model.model_copy(update={"dtype": dtype, "fast_decoder": fast}),
@@ -343,6 +398,20 @@ def _check_said(model: LatentDiffusion, request: ImageRequest) -> None:
             f"guidance is {guidance.weight:g}, but the model knows nothing to be guided away from; leave it out, or "
             "choose 1"
         )
+
+
+def _check_stages(model: LatentDiffusion, request: ImageRequest) -> None:
+    """UserError where a refiner is asked for that is not there, or that has nothing to take over."""
+    if not request.stages:
+        return
+    name = short(request.stages[0].model)
+    if model.refiner is None:
+        raise UserError(
+            f"the request's refiner is {name}, but the model was loaded without it; load it with "
+            "latentbrush.formats.with_refiner"
+        )
+    if request.start.image is not None:
+        raise UserError(f"the request has a picture to start from and the refiner {name}; leave one of them out")
 
 
 def _resolved_micro(model: LatentDiffusion, micro: Micro, size: tuple[int, int]) -> Micro:

@@ -26,6 +26,7 @@ __all__ = [
     "ModelRequest",
     "Precision",
     "Sampling",
+    "Stage",
     "Start",
     "Text",
     "Tiles",
@@ -197,6 +198,15 @@ class Micro(_Block):
     negative_aesthetic: Score = 2.5
 
 
+class Stage(_Block):
+    """A second model that takes over where `handover`, a share between 0 and 1, of the schedule's times is done: such
+    as Stable Diffusion XL's refiner. `model`: as in `ModelRequest.name`.
+    """
+
+    model: Text
+    handover: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)] = 0.8
+
+
 class ImageRequest(_Block):
     """A request for `sampling.count` pictures of `prompt`. pydantic's ValidationError for what cannot be.
 
@@ -216,3 +226,4 @@ class ImageRequest(_Block):
     start: Start = Start()
     control: Control = Control()
     micro: Micro = Micro()
+    stages: Annotated[tuple[Stage, ...], Field(max_length=1)] = ()

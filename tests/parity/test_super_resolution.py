@@ -1,7 +1,7 @@
 """LDM's super-resolution against diffusers' LDMSuperResolutionPipeline: whole pictures and every step, in float64.
 
-What differs is the schedulers' float32, as in test_pictures.py. Of Euler and its like diffusers scales the small picture
-together with the latents, which the network was not trained with; there is no parity with that.
+What differs is the schedulers' float32, as in test_pictures.py. Of Euler and its like diffusers scales the small
+picture together with the latents, which the network was not trained with; there is no parity with that.
 """
 
 from __future__ import annotations

@@ -129,11 +129,8 @@ def test_defaults(tmp_path: Path) -> None:
     tiny_upscaler().save_pretrained(tmp_path)
     model = load(tmp_path, dtype=torch.float64)
     assert (model.defaults.steps, model.defaults.guidance) == (75, 9.0)
-    [image] = generate(
-        model,
-        ImageRequest(prompt="", sampling=Sampling(steps=1), control=Control(image=NAME)),
-        images={NAME: photo((8, 8))},
-    )
+    request = ImageRequest(prompt="", sampling=Sampling(steps=1), control=Control(image=NAME))
+    [image] = generate(model, request, images={NAME: photo((8, 8))})
     assert (image.request.control.noise_level, image.request.guidance.weight) == (20, 9.0)
 
 
@@ -157,9 +154,8 @@ def test_the_scale_of_early_folders(tmp_path: Path) -> None:
     del content["scaling_factor"]
     path.write_text(json.dumps(content))
     request, small = asking(4, 9.0, 20), photo((8, 8))
-    compare(
-        ours(load(tmp_path, dtype=torch.float64), request, small), theirs(opened(tmp_path), request, small), PUBLISHED
-    )
+    model, pipeline = load(tmp_path, dtype=torch.float64), opened(tmp_path)
+    compare(ours(model, request, small), theirs(pipeline, request, small), PUBLISHED)
 
 
 @pytest.mark.capability("batch-invariance")

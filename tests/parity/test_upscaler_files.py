@@ -83,5 +83,5 @@ def test_the_published_file_is_known_by_its_keys(tmp_path: Path) -> None:
     write_family(family, tmp_path)
     names = sorted(path.parent.name for path in tmp_path.glob("*/scheduler_config.json"))
     assert names == ["low_res_scheduler", "scheduler"]
-    with pytest.raises(UserError, match="diffusion_pytorch_model.safetensors is missing"):
+    with pytest.raises(UserError, match="safetensors is missing"):
         outline_model(tmp_path)

@@ -17,8 +17,8 @@ from latentbrush.devices import HALVES, enough_memory, in_float32, not_finite, p
 from latentbrush.diffusion import (
     ClassifierFree,
     Guidance,
-    OnStep,
     Noise,
+    OnStep,
     PictureNoise,
     Plan,
     Rescaled,

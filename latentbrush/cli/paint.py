@@ -13,11 +13,11 @@ import typer
 from latentbrush.cli.options import filename, number, whole
 from latentbrush.cli.photo import photo_in
 from latentbrush.cli.progress import steps_bar
-from latentbrush.cli.shared import PaintOptions, with_paint_options
+from latentbrush.cli.shared import XL_OPTIONS, PaintOptions, with_paint_options
 from latentbrush.cli.tables import shown
 from latentbrush.cli.views import Views
 from latentbrush.errors import UserError, short
-from latentbrush.request import Control, ImageRequest, Start
+from latentbrush.request import Control, ImageRequest, Stage, Start
 
 if TYPE_CHECKING:  # the pipeline imports torch
     from latentbrush.model import LatentDiffusion
@@ -29,12 +29,31 @@ Prompt = Annotated[str, typer.Argument(help="What to paint.")]
 
 
 @with_paint_options
-def txt2img(prompt: Prompt, options: PaintOptions) -> None:
+def txt2img(
+    prompt: Prompt,
+    refiner: Annotated[
+        str | None, typer.Option(help="A model that paints the last levels, such as Stable Diffusion XL's refiner.")
+    ] = None,
+    handover: Annotated[
+        float | None,
+        typer.Option(
+            parser=number, help=f"After which share of the schedule; {Stage(model='').handover:g} by default."
+        ),
+    ] = None,
+    *,
+    options: PaintOptions,
+) -> None:
     """Paint PROMPT. Steps, guidance, sampler and size are the model's unless given."""
-    paint_to_files(options.request(prompt), options)
+    request = options.request(prompt)
+    if refiner is not None:
+        stage = Stage(model=refiner) if handover is None else Stage(model=refiner, handover=handover)
+        request = request.model_copy(update={"stages": (stage,)})
+    elif handover is not None:
+        raise UserError(f"--handover {handover:g} says when a refiner takes over, and there is none; add --refiner")
+    paint_to_files(request, options)
 
 
-@partial(with_paint_options, without=["negative"])
+@partial(with_paint_options, without=("negative", *XL_OPTIONS))
 def sample(
     label: Annotated[int | None, typer.Option(parser=whole, help="Of a class, from 0, if the model has any.")] = None,
     *,
@@ -84,7 +103,7 @@ def inpaint(
     paint_to_files(request.model_copy(update={"start": start}), options, pictures)
 
 
-@with_paint_options
+@partial(with_paint_options, without=XL_OPTIONS)
 def edit(
     prompt: Annotated[str, typer.Argument(help="What to change.")],
     image: Annotated[Path, typer.Option(parser=filename, help="The picture to change; cut to cover the size.")],
@@ -100,7 +119,7 @@ def edit(
     paint_to_files(request.model_copy(update={"control": control}), options, {photo.sha256: photo.image})
 
 
-@with_paint_options
+@partial(with_paint_options, without=XL_OPTIONS)
 def depth2img(
     prompt: Prompt,
     depth: Annotated[Path, typer.Option(parser=filename, help="The depth map, near parts bright; cut to the size.")],
@@ -123,7 +142,7 @@ def depth2img(
     )
 
 
-@partial(with_paint_options, without=("canvas",))
+@partial(with_paint_options, without=("canvas", *XL_OPTIONS))
 def upscale(
     picture: Annotated[Path, typer.Argument(parser=filename, help="The picture to enlarge, of any size.")],
     prompt: Annotated[str, typer.Argument(help="What it shows; a model without words takes none.")] = "",

@@ -255,8 +255,8 @@ class LatentDiffusion:
         ):
             if found != needed:
                 raise UserError(
-                    f"the refiner does not fit the model: its {what} is {found}, the model's {needed}; take the refiner "
-                    "that was made for this model"
+                    f"the refiner does not fit the model: its {what} is {found}, the model's {needed}; take the "
+                    "refiner that was made for this model"
                 )
         if self.fast_decoder is not None:
             refiner.decode_fast(self.fast_decoder, self.fast_origin)

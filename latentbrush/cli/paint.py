@@ -36,9 +36,7 @@ def txt2img(
     ] = None,
     handover: Annotated[
         float | None,
-        typer.Option(
-            parser=number, help=f"After which share of the schedule; {Stage(model='').handover:g} by default."
-        ),
+        typer.Option(parser=number, help="After which share of the schedule it takes over; 0.8 by default."),
     ] = None,
     *,
     options: PaintOptions,

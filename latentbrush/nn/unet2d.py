@@ -284,7 +284,5 @@ class UNet2D(nn.Module):
         others = ("pooled", "micro")
         given = [name for name in others if getattr(condition, name) is not None]
         if condition.context.numel() or given:
-            raise ValueError(
-                f"the UNet reads classes and pictures at most, but was given {', '.join(given) or 'a context'}"
-            )
+            raise ValueError(f"the UNet reads classes at most, but was given {', '.join(given) or 'a context'}")
         check_labels(condition.classes, config.classes)

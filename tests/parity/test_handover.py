@@ -152,7 +152,7 @@ def test_what_is_refused(tmp_path: Path) -> None:
     ):
         with pytest.raises(UserError, match=said):
             generate(model, request)
-    with pytest.raises(UserError, match="was loaded without it; load it with latentbrush.formats.with_refiner"):
+    with pytest.raises(UserError, match="was loaded without it; load it with"):
         generate(load(base), asking(refiner, 5, 0.8))
     with pytest.raises(UserError, match="its dtype is float64, the model's float32"):
         model.refine_by(load(refiner, dtype=torch.float64))

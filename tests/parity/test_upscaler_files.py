@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import inspect
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from diffusers import StableDiffusionUpscalePipeline
 from diffusers.loaders import single_file_utils as theirs
 from safetensors.torch import load_file, save_file
+from test_pictures import PUBLISHED, compare
 from test_single_file_parity import equal, weights
-from test_upscaler import asking, ours, photo
+from test_upscaler import asking, opened, ours, photo
+from test_upscaler import theirs as theirs_of
 from tiny_upscaler import LEVELS, tiny_upscaler
 
 from latentbrush.conditioning import Augmentation
@@ -43,6 +48,8 @@ def test_both_ways_and_beside_diffusers(tmp_path: Path) -> None:
     request, small = asking(2, 9.0, 100), photo((8, 8))
     found = [ours(load_model(path), request, small)[1] for path in (folder, file, tmp_path / "again")]
     assert all(np.array_equal(found[0], other) for other in found[1:])
+    exactly = ours(load_model(tmp_path / "again", dtype=torch.float64), request, small)
+    compare(exactly, theirs_of(opened(tmp_path / "again"), request, small), PUBLISHED)
 
 
 def test_the_tables_of_both_schedules(tmp_path: Path) -> None:
@@ -81,6 +88,10 @@ def test_the_published_file_is_known_by_its_keys(tmp_path: Path) -> None:
     family = family_of(header, None)
     assert (family, family.prediction) == (UPSCALER, "v_prediction")
     write_family(family, tmp_path)
+    index = json.loads((tmp_path / "model_index.json").read_text())
+    assert (index["_class_name"], index["max_noise_level"]) == ("StableDiffusionUpscalePipeline", 350)
+    known = inspect.signature(StableDiffusionUpscalePipeline).parameters
+    assert {key for key in index if not key.startswith("_")} <= set(known)
     names = sorted(path.parent.name for path in tmp_path.glob("*/scheduler_config.json"))
     assert names == ["low_res_scheduler", "scheduler"]
     with pytest.raises(UserError, match="safetensors is missing"):

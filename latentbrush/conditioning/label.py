@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from latentbrush.errors import UserError, short
 from latentbrush.nn.condition import Condition
 
 __all__ = ["LabelConditioner"]
@@ -41,11 +42,28 @@ class LabelConditioner(nn.Module):
         return None
 
     def forward(self, labels: Sequence[int | None]) -> Condition:
-        """B labels, each None in a model without classes -> their condition, context (B, 0, 0)."""
+        """B labels, each None in a model without classes -> their condition, context (B, 0, 0).
+
+        UserError for words, and for a label that there is not.
+        """
+        for label in labels:
+            self.check(label)
         context = self.place.new_empty(len(labels), 0, 0)
         if self.classes is None:
             return Condition(context)
         return Condition(context, classes=torch.tensor(labels, device=self.place.device))
+
+    def check(self, label: object) -> None:
+        """UserError unless it is what one picture's condition is made of."""
+        if self.classes is None:
+            if label is not None:
+                told = f"the {'label' if isinstance(label, int) else 'prompt'} is {short(label)}"
+                raise UserError(f"{told}, but the model knows no classes and no words; leave it out")
+            return
+        last = self.classes - 1
+        if not isinstance(label, int) or not 0 <= label <= last:
+            told = "there is no label" if label is None else f"the label is {short(label)}"
+            raise UserError(f"{told}, but the model paints one of {last + 1} classes; give a label from 0 to {last}")
 
     def negative(self, labels: Sequence[int | None]) -> Condition:
         """What to move away from. ValueError, for there is nothing."""

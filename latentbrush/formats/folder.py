@@ -254,7 +254,8 @@ def _write_augmentation(new: Path, model: LatentDiffusion, augmentation: Augment
 
 def _pipeline_name(model: LatentDiffusion, *, aesthetic: bool) -> str:
     if isinstance(model.unet, UNet2D):
-        return plain_pipeline_name(model.task, model.sampler, latents=not isinstance(model.autoencoder, Pixels))
+        latents = not isinstance(model.autoencoder, Pixels)
+        return plain_pipeline_name(model.task, model.sampler, model.plan_config().spacing, latents=latents)
     return pipeline_name(model.task, xl=model.is_xl, aesthetic=aesthetic)
 
 

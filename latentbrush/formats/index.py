@@ -61,9 +61,12 @@ XL_PIPELINES: Mapping[Task, str] = {
 }
 WORDLESS = ["diffusers", "UNet2DModel"]
 """A UNet that reads no words: then there are no towers, and a first stage only where latents are diffused."""
-DDPM, DDIM, LDM = "DDPMPipeline", "DDIMPipeline", "LDMPipeline"
-SUPER_RESOLUTION = "LDMSuperResolutionPipeline"
+DDPM, DDIM, LDM, SUPER_RESOLUTION = "DDPMPipeline", "DDIMPipeline", "LDMPipeline", "LDMSuperResolutionPipeline"
 """Pipelines of such models. They do as the scheduler's file says: the others never clip latents."""
+FROM_UNIT_NOISE = ("ddpm", "ddim", "dpmpp_2m", "dpmpp_3m", "dpmpp_2m_sde", "dpmpp_2s", "dpmpp_3s", "lcm", "tcd")
+"""Those whose schedulers work in a pipeline that never scales x, and hands them a generator."""
+FROM_MUCH_NOISE = ("euler", "euler_ancestral", "heun", "lms", "dpm2", "dpm2_ancestral", "dpmpp_sde")
+"""Of these the LDM pipeline takes the first level of the whole schedule, not that of the steps."""
 REFINER = "StableDiffusionXLImg2ImgPipeline"
 PLAIN_OFFSET = (
     "StableDiffusionXL",
@@ -114,13 +117,37 @@ def pipeline_name(task: Task, *, xl: bool, aesthetic: bool) -> str:
     return names[task]
 
 
-def plain_pipeline_name(task: Task, sampler: str, *, latents: bool) -> str:
-    """The diffusers pipeline for a model without words, of latents or of pixels. UserError where there is none."""
+def plain_pipeline_name(task: Task, sampler: str, spacing: str, *, latents: bool) -> str:
+    """The diffusers pipeline for a model without words, of latents or of pixels.
+
+    UserError for a sampler, or a spacing of its steps, with which that pipeline would paint other pictures, or none.
+    """
     if task == "upscaling":
-        if not latents:
-            raise UserError("diffusers has no pipeline for upscaling in pixels to save the model for")
-        return SUPER_RESOLUTION
-    return LDM if latents else DDIM if sampler == "ddim" else DDPM
+        return _super_resolution(sampler, latents=latents)
+    if latents:
+        if sampler in FROM_MUCH_NOISE and spacing == "leading":
+            raise UserError(
+                f"the sampler {sampler} with leading spacing cannot be saved: {LDM} starts it from more noise and "
+                "would paint other pictures; choose trailing or linspace spacing"
+            )
+        return LDM
+    if sampler not in FROM_UNIT_NOISE:
+        raise UserError(
+            f"the sampler {sampler} cannot be saved: {DDPM} could not paint with it; save the model with another "
+            f"({', '.join(FROM_UNIT_NOISE)}), and choose this one when painting"
+        )
+    return DDIM if sampler == "ddim" else DDPM
+
+
+def _super_resolution(sampler: str, *, latents: bool) -> str:
+    if not latents:
+        raise UserError("diffusers has no pipeline for upscaling in pixels to save the model for")
+    if sampler in FROM_MUCH_NOISE:
+        raise UserError(
+            f"the sampler {sampler} cannot be saved: {SUPER_RESOLUTION} scales the small picture with the latents then, "
+            "and would paint other pictures; save the model with another, such as ddim, and choose this one when painting"
+        )
+    return SUPER_RESOLUTION
 
 
 def read_index(directory: Path) -> Index:
@@ -176,6 +203,8 @@ def _parts(fields: Fields) -> tuple[str, ...]:
 
 
 def _wordless_parts(fields: Fields) -> tuple[str, ...]:
+    for part in ("vae", *TOWERS, *TOKENIZERS):
+        fields.only(part, None, [None, None])
     return ("unet",) if fields.raw("vqvae") in (None, [None, None]) else ("vqvae", "unet")
 
 

@@ -77,7 +77,10 @@ def empty_networks(directory: Path) -> dict[str, nn.Module]:
     def nothing(part: str, network: nn.Module) -> None:
         pass
 
-    parts = [part for part in read_index(directory).parts if part in READERS]
+    index = read_index(directory)
+    if index.wordless:
+        raise UserError(f"{directory} is a model without words, which is kept as a folder; it cannot be converted")
+    parts = [part for part in index.parts if part in READERS]
     return {part: read_network(part, directory / part, READERS[part], nothing) for part in parts}
 
 

@@ -138,3 +138,12 @@ def test_what_it_refuses(tmp_path: Path) -> None:
     ):
         with pytest.raises(UserError, match=said):
             ours(model, request, small)
+
+
+@pytest.mark.capability("one-line-errors")
+def test_a_sampler_that_its_pipeline_would_paint_otherwise_with(tmp_path: Path) -> None:
+    tiny_super_resolution(SCHEDULERS["ddim"]).save_pretrained(tmp_path / "theirs")
+    model = load(tmp_path / "theirs", sampler="euler")
+    assert ours(model, asking(2), photo((8, 8)))[1].std() > 10
+    with pytest.raises(UserError, match="the sampler euler cannot be saved: LDMSuperResolutionPipeline scales"):
+        save_model(model, tmp_path / "ours")

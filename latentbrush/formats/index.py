@@ -144,8 +144,8 @@ def _super_resolution(sampler: str, *, latents: bool) -> str:
         raise UserError("diffusers has no pipeline for upscaling in pixels to save the model for")
     if sampler in FROM_MUCH_NOISE:
         raise UserError(
-            f"the sampler {sampler} cannot be saved: {SUPER_RESOLUTION} scales the small picture with the latents then, "
-            "and would paint other pictures; save the model with another, such as ddim, and choose this one when painting"
+            f"the sampler {sampler} cannot be saved: {SUPER_RESOLUTION} scales the small picture with the latents "
+            "then, and would paint other pictures; save it with another, such as ddim, and choose this one when painting"
         )
     return SUPER_RESOLUTION
 

@@ -159,5 +159,5 @@ def test_what_is_refused(tmp_path: Path) -> None:
         generate(load(base), asking(refiner, 5, 0.8))
     with pytest.raises(UserError, match="its dtype is float64, the model's float32"):
         model.refine_by(load(refiner, dtype=torch.float64))
-    with pytest.raises(UserError, match="its numbers beside the words is False"):
+    with pytest.raises(UserError, match="the refiner does not fit the model: its"):
         model.refine_by(load("emoji"))

@@ -145,7 +145,7 @@ def _super_resolution(sampler: str, *, latents: bool) -> str:
     if sampler in FROM_MUCH_NOISE:
         raise UserError(
             f"the sampler {sampler} cannot be saved: {SUPER_RESOLUTION} scales the small picture with the latents "
-            "then, and would paint other pictures; save it with another, such as ddim, and choose this one when painting"
+            "then, and would paint others; save it with another, such as ddim, and choose this one when painting"
         )
     return SUPER_RESOLUTION
 

@@ -26,6 +26,7 @@ from tiny import BETAS, randomise
 
 from latentbrush import GuidanceRequest, ImageRequest, Sampling, UserError, load
 from latentbrush.formats import save_model
+from latentbrush.nn import Condition, UNet2D, UNet2DConfig
 from latentbrush.request import Control
 
 pytestmark = [
@@ -147,3 +148,15 @@ def test_a_sampler_that_its_pipeline_would_paint_otherwise_with(tmp_path: Path) 
     assert ours(model, asking(2), photo((8, 8)))[1].std() > 10
     with pytest.raises(UserError, match="the sampler euler cannot be saved: LDMSuperResolutionPipeline scales"):
         save_model(model, tmp_path / "ours")
+
+
+def test_small_pictures_that_do_not_fit() -> None:
+    unet = UNet2D(
+        UNet2DConfig(sample_size=8, in_channels=6, out_channels=3, channels=(8,), attention=(False,), groups=4)
+    )
+    x, context, t = torch.zeros(2, 3, 8, 8), torch.zeros(2, 0, 0), torch.zeros(2)
+    assert unet(x, t, Condition(context, channels=torch.zeros(2, 3, 8, 8))).shape == x.shape
+    with pytest.raises(ValueError, match=r"not \(2, 3, 8, 8\) with 4 of a condition"):
+        unet(x, t, Condition(context, channels=torch.zeros(2, 4, 8, 8)))
+    with pytest.raises(ValueError, match=r"channels are \(4, 8\) high and wide, the picture is \(8, 8\)"):
+        unet(x, t, Condition(context, channels=torch.zeros(2, 3, 4, 8)))

@@ -187,9 +187,8 @@ def _check_aesthetic(directory: Path, index: Index, model: LatentDiffusion) -> N
 
 def _read_scheduler(directory: Path, index: Index, sampler: str | None) -> Scheduler:
     fields = fields_of(directory / SCHEDULER / CONFIG)
-    scheduler = read_scheduler(fields, index.scheduler, sampler)
-    if not index.wordless:
-        scheduler = replace(scheduler, clip=None)
+    # Stable Diffusion's pipelines never clip, for latents are not bounded; those without words do as the file says.
+    scheduler = read_scheduler(fields, index.scheduler, sampler, clips=index.wordless)
     if not index.keeps_offset:
         return scheduler
     return replace(scheduler, plan_options={**scheduler.plan_options, "steps_offset": fields.whole("steps_offset", 0)})

@@ -33,7 +33,6 @@ __all__ = [
 INDEX = "model_index.json"
 CLASSES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "vae": ("diffusers", ("AutoencoderKL",)),
-    "vqvae": ("diffusers", ("VQModel",)),
     "unet": ("diffusers", ("UNet2DConditionModel",)),
     "text_encoder": ("transformers", ("CLIPTextModel",)),
     "text_encoder_2": ("transformers", ("CLIPTextModelWithProjection",)),
@@ -59,10 +58,12 @@ XL_PIPELINES: Mapping[Task, str] = {
     "text-to-image": "StableDiffusionXLPipeline",
     "inpainting": "StableDiffusionXLInpaintPipeline",
 }
-WORDLESS = ["diffusers", "UNet2DModel"]
-"""A UNet that reads no words: then there are no towers, and a first stage only where latents are diffused."""
+WORDLESS: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    "vqvae": ("diffusers", ("VQModel",)),
+    "unet": ("diffusers", ("UNet2DModel",)),
+}
+"""Of models whose UNet reads no words: then there are no towers, and a first stage only where latents are diffused."""
 DDPM, DDIM, LDM, SUPER_RESOLUTION = "DDPMPipeline", "DDIMPipeline", "LDMPipeline", "LDMSuperResolutionPipeline"
-"""Pipelines of such models. They do as the scheduler's file says: the others never clip latents."""
 FROM_UNIT_NOISE = ("ddpm", "ddim", "dpmpp_2m", "dpmpp_3m", "dpmpp_2m_sde", "dpmpp_2s", "dpmpp_3s", "lcm", "tcd")
 """Those whose schedulers work in a pipeline that never scales x, and hands them a generator."""
 FROM_MUCH_NOISE = ("euler", "euler_ancestral", "heun", "lms", "dpm2", "dpm2_ancestral", "dpmpp_sde")
@@ -73,19 +74,18 @@ PLAIN_OFFSET = (
     "StableDiffusionInstructPix2Pix",
     "StableDiffusionDepth2Img",
     "StableDiffusionUpscale",
-    *(DDPM, DDIM, LDM, SUPER_RESOLUTION),
 )
-"""Pipelines that take a scheduler's steps_offset as its file states it. The others always take 1."""
+"""Pipelines that take a scheduler's steps_offset as its file states it, as all without words do. The others always
+take 1."""
 
 
 @dataclass(frozen=True)
 class Index:
     """What a folder holds. `parts`: the folders of networks and tokenisers; `scheduler`: its class.
 
-    `wordless`: does the UNet read no words?
     `zero_empty`: is an empty negative prompt all zeros (Stable Diffusion XL)? `aesthetic`: is the model told an
-    aesthetic score (its refiner)? `low_res`: of an upscaler, the class of the scheduler that noises its small pictures,
-    and `max_noise_level`, the greatest level of it.
+    aesthetic score (its refiner)? `wordless`: does the UNet read no words? `low_res`: of an upscaler, the class of the
+    scheduler that noises its small pictures, and `max_noise_level`, the greatest level of it.
     """
 
     pipeline: str
@@ -104,7 +104,7 @@ class Index:
     @property
     def keeps_offset(self) -> bool:
         """Does its pipeline take the scheduler's steps_offset as stated?"""
-        return self.pipeline.startswith(PLAIN_OFFSET)
+        return self.wordless or self.pipeline.startswith(PLAIN_OFFSET)
 
 
 def pipeline_name(task: Task, *, xl: bool, aesthetic: bool) -> str:
@@ -157,10 +157,10 @@ def read_index(directory: Path) -> Index:
         found = ", ".join(sorted(entry.name for entry in directory.iterdir())[:5]) or "nothing"
         raise UserError(f"{directory} has no {INDEX} (but {found}); give the folder that holds unet and vae")
     fields = Fields(path, read_json(path))
-    wordless = fields.raw("unet") == WORDLESS
+    wordless = _is_one_of(fields.raw("unet"), WORDLESS["unet"])
     parts = _wordless_parts(fields) if wordless else _parts(fields)
     for part in parts:
-        _check_class(fields, part, wordless=wordless)
+        _check_class(fields, part, WORDLESS if wordless else CLASSES)
     scheduler = _class_of(fields, "scheduler")
     upscales = fields.raw(LOW_RES) not in (None, [None, None])
     low_res = _class_of(fields, LOW_RES) if upscales else None
@@ -208,15 +208,18 @@ def _wordless_parts(fields: Fields) -> tuple[str, ...]:
     return ("unet",) if fields.raw("vqvae") in (None, [None, None]) else ("vqvae", "unet")
 
 
-def _check_class(fields: Fields, part: str, *, wordless: bool) -> None:
-    library, classes = CLASSES[part]
-    found = fields.raw(part)
-    if wordless and part == "unet":
-        return
-    if found not in [[library, name] for name in classes]:
+def _is_one_of(found: Any, known: tuple[str, tuple[str, ...]]) -> bool:
+    library, classes = known
+    return found in [[library, name] for name in classes]
+
+
+def _check_class(fields: Fields, part: str, known: Mapping[str, tuple[str, tuple[str, ...]]]) -> None:
+    found, (library, classes) = fields.raw(part), known[part]
+    if not _is_one_of(found, known[part]):
+        like = ", as in Stable Diffusion" if known is CLASSES else ""
         raise UserError(
             f"{fields.path}: {part} of {fields.raw('_class_name')} is {found}; only {library}'s "
-            f"{' or '.join(classes)} is supported, as in Stable Diffusion"
+            f"{' or '.join(classes)} is supported{like}"
         )
 
 
@@ -225,6 +228,7 @@ def write_index(index: Index) -> dict[str, Any]:
     optional = [*TOWERS, *TOKENIZERS] if index.is_xl else ["safety_checker"]
     absent = [*optional, "feature_extractor", "image_encoder"]
     checked: dict[str, Any] = {"requires_safety_checker": False}
+    known = WORDLESS if index.wordless else CLASSES
     if index.wordless:
         absent, checked = [], {}
     if index.pipeline == DEPTH:
@@ -238,8 +242,7 @@ def write_index(index: Index) -> dict[str, Any]:
         **{part: [None, None] for part in sorted(absent)},
         **(_xl_settings(index) if index.is_xl else checked),
         "scheduler": ["diffusers", index.scheduler],
-        **{part: [CLASSES[part][0], CLASSES[part][1][0]] for part in index.parts},
-        **({"unet": WORDLESS} if index.wordless else {}),
+        **{part: [known[part][0], known[part][1][0]] for part in index.parts},
     }
 
 

@@ -12,9 +12,10 @@ import pytest
 import torch
 from PIL import Image
 
+from latentbrush.conditioning import LabelConditioner
 from latentbrush.formats import load_model, read_record, save_model
 from latentbrush.model import LatentDiffusion, ModelDefaults
-from latentbrush.nn import AutoencoderKL, UNet
+from latentbrush.nn import AutoencoderKL, UNet, UNet2D, UNet2DConfig, VQAutoencoder, VQConfig
 
 pytestmark = pytest.mark.capability("x4-upscaler")
 
@@ -88,3 +89,45 @@ def test_info_and_memory(run: Callable[..., Any], upscaler: Path) -> None:
     assert "Stable Diffusion, upscaling" in outcome.out, outcome.err
     assert "largest activations: unet" in outcome.out
     assert "activations: encoder" not in outcome.out
+
+
+@pytest.fixture(scope="module")
+def wordless(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """After LDM: no words, no noise on the small picture; f = 2, 3 steps."""
+    torch.manual_seed(0)
+    stage = VQConfig(
+        channels=(8, 8), codebook_size=16, layers_per_block=1, mid_attention=False, groups=4, sample_size=8
+    )
+    shape = UNet2DConfig(sample_size=4, in_channels=6, channels=(8,), attention=(False,), groups=4)
+    unet = UNet2D(shape)
+    for parameter in unet.parameters():  # it starts as the zero function
+        if not parameter.any():
+            torch.nn.init.normal_(parameter, std=0.2)
+    model = LatentDiffusion(
+        VQAutoencoder(stage).eval(),
+        unet.eval(),
+        LabelConditioner().eval(),
+        plan_options={"spacing": "trailing"},
+        defaults=ModelDefaults(steps=3, guidance=1.0, width=8, height=8),
+    )
+    folder = tmp_path_factory.mktemp("wordless") / "x2"
+    save_model(model, folder)
+    return folder
+
+
+@pytest.mark.capability("super-resolution", "reproduce", "one-line-errors")
+def test_a_model_without_words(
+    run: Callable[..., Any], refused: Callable[..., str], wordless: Path, picture: Path
+) -> None:
+    told = ["upscale", picture, "--model", wordless, "--seed", "5"]
+    outcome = run(*told, "--out", "x.png")
+    assert outcome.out == "x.png (seed 5)\n", outcome.err
+    assert Image.open("x.png").size == (24, 14)
+    Image.linear_gradient("L").resize((12, 7)).save("other.png")
+    assert run("upscale", "other.png", *told[2:], "--out", "y.png").code == 0
+    assert np.asarray(Image.open("x.png")).tobytes() != np.asarray(Image.open("y.png")).tobytes()
+    outcome = run("reproduce", "x.png", "--control", picture, "--out", "again.png")
+    assert "identical to x.png" in outcome.out, outcome.err
+    assert "the model reads no words" in refused("upscale", picture, "a red heart", *told[2:])
+    assert "the noise level is 3, but the model puts none on its picture" in refused(*told, "--noise-level", "3")
+    assert "it needs a small picture" in refused("sample", *told[2:])

@@ -81,6 +81,7 @@ def test_what_is_refused(refused: Callable[..., str], upscaler: Path, picture: P
     assert "--size" in refused("upscale", picture, *where, "--size", "8x8")
     assert "it needs a small picture" in refused("txt2img", "a red heart", *where)
     assert "starts from noise alone" in refused("img2img", "a red heart", "--image", picture, *where)
+    assert "trained for upscaling and reads a further picture" in refused("diffuse", picture, *where)
 
 
 @pytest.mark.capability("model-info", "predicted-memory")

@@ -101,6 +101,14 @@ def test_a_refiner_takes_over_and_is_found_again(
     assert "painted without a refiner" in refused("reproduce", "alone.png", "--refiner", folders["refiner"])
 
 
+@pytest.mark.capability("forward-process")
+def test_the_forward_process(run: Callable[..., Any], folders: dict[str, Path]) -> None:
+    Image.linear_gradient("L").resize((8, 8)).save("photo.png")
+    for name in ("base", "refiner"):
+        outcome = run("diffuse", "photo.png", "--model", folders[name], "--levels", "2", "--out", f"{name}.png")
+        assert outcome.code == 0, outcome.err
+
+
 @pytest.mark.capability("base-and-refiner", "one-line-errors")
 def test_what_is_refused(refused: Callable[..., str], folders: dict[str, Path], model_folder: Path) -> None:
     plain, base = ["txt2img", "a", "--model", model_folder], ["txt2img", "a", "--model", folders["base"]]

@@ -271,7 +271,7 @@ class LatentDiffusion:
         return self.unet.conv_in.weight.dtype
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> LatentDiffusion:
-        """Move all networks, in place; returns the model itself."""
+        """Move all networks, the refiner's too, in place; returns the model itself."""
         if device is not None and self._waiting is not None:
             self._waiting.release()
             self._waiting = None
@@ -279,6 +279,8 @@ class LatentDiffusion:
             part.to(device=device, dtype=dtype)
         if self.fast_decoder is not None:
             self.fast_decoder.to(device=device, dtype=dtype)
+        if self.refiner is not None:
+            self.refiner.to(device=device, dtype=dtype)
         return self
 
     def one_part_on(self, device: torch.device | str) -> LatentDiffusion:
@@ -295,6 +297,8 @@ class LatentDiffusion:
         self._waiting = OneAtATime(torch.device(device), parts)
         if self.fast_decoder is not None:
             self.fast_decoder.to(device)  # too small to wait
+        if self.refiner is not None:
+            self.refiner.one_part_on(device)
         return self
 
     def latent_shape(self, width: int, height: int) -> tuple[int, int, int]:

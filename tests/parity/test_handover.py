@@ -141,6 +141,11 @@ def test_low_memory_changes_no_pixel(tmp_path: Path) -> None:
     model = load(base, dtype=torch.float64, low_memory=True)
     found = ours(with_refiner(model, request.stages, low_memory=True), request)
     compare(found, ours(pair(base, request), request), 0.0)
+    # What holds for a model holds for its refiner.
+    compare(found, ours(pair(base, request).one_part_on("cpu"), request), 0.0)
+    again = pair(base, request).to(dtype=torch.float32)
+    assert again.refiner is not None
+    assert again.refiner.dtype == torch.float32
 
 
 @pytest.mark.capability("one-line-errors")

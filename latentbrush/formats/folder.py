@@ -37,7 +37,15 @@ from latentbrush.formats.index import (
     write_index,
 )
 from latentbrush.formats.links import refuse_links_out
-from latentbrush.formats.network import KINDS, Fill, fields_of, filled_from, read_network, write_network
+from latentbrush.formats.network import (
+    KINDS,
+    Fill,
+    fields_of,
+    filled_from,
+    place_of,
+    read_network,
+    write_network,
+)
 from latentbrush.formats.replace import replaced_folder
 from latentbrush.formats.scheduler import Scheduler, read_scheduler, write_scheduler
 from latentbrush.formats.shipped import resolve_model
@@ -87,7 +95,7 @@ def load_model(
     place = choose_device(device)
     directory = _resolved(model)
     read_index(directory)  # what the folder lacks says more than what a part of it lacks
-    kind = choose_dtype(dtype, place, stored_dtype(directory / "unet", KINDS["unet"][0]))
+    kind = choose_dtype(dtype, place, stored_dtype(place_of(directory, "unet"), KINDS["unet"][0]))
     result = assemble(directory, sampler, filled_from(directory, kind), _origin(directory, sampler))
     return placed(result, place, f"the model {directory}", low_memory=low_memory)
 
@@ -126,7 +134,7 @@ def networks_of(model: LatentDiffusion) -> dict[str, nn.Module]:
 def weight_entries(model: LatentDiffusion, directory: Path) -> dict[str, list[Entry]]:
     """Part -> the tensors of `model` in the folder's files, as the files' headers describe them."""
     return {
-        part: list(check_weights(network, directory / part, *KINDS[part]).values())
+        part: list(check_weights(network, place_of(directory, part), *KINDS[part]).values())
         for part, network in networks_of(model).items()
     }
 
@@ -134,7 +142,8 @@ def weight_entries(model: LatentDiffusion, directory: Path) -> dict[str, list[En
 def _resolved(model: str | Path) -> Path:
     """The model's folder. UserError where links lead out of it."""
     directory = resolve_model(model)
-    refuse_links_out(directory, (INDEX, OURS, *KINDS, *TOKENIZERS, SCHEDULER, LOW_RES))
+    flat = [path.name for kind in ("*config.json", "diffusion_pytorch_model*") for path in directory.glob(kind)]
+    refuse_links_out(directory, (INDEX, OURS, *KINDS, *TOKENIZERS, SCHEDULER, LOW_RES, *flat))
     return directory
 
 
@@ -145,7 +154,7 @@ def assemble(directory: Path, sampler: str | None, fill: Fill, origin: Origin) -
     options, defaults = _read_ours(directory)
     unet: UNet | UNet2D
     if index.wordless:
-        unet = read_network("unet", directory / "unet", (read_unet2d_config, UNet2D), fill)
+        unet = read_network("unet", place_of(directory, "unet"), (read_unet2d_config, UNet2D), fill)
     else:
         unet = read_network("unet", directory / "unet", (configs.read_unet_config, UNet), fill)
     model = LatentDiffusion(
@@ -186,7 +195,7 @@ def _check_aesthetic(directory: Path, index: Index, model: LatentDiffusion) -> N
 
 
 def _read_scheduler(directory: Path, index: Index, sampler: str | None) -> Scheduler:
-    fields = fields_of(directory / SCHEDULER / CONFIG)
+    fields = fields_of(place_of(directory, SCHEDULER) / CONFIG)
     # Stable Diffusion's pipelines never clip, for latents are not bounded; those without words do as the file says.
     scheduler = read_scheduler(fields, index.scheduler, sampler, clips=index.wordless)
     if not index.keeps_offset:
@@ -286,8 +295,8 @@ def save_autoencoder(
 def _origin(directory: Path, sampler: str | None) -> Origin:
     index = read_index(directory)
     parts = [part for part in index.parts if part in KINDS]
-    weights = [file for part in parts for file in find_weights(directory / part, KINDS[part][0])]
-    folders = [directory, *(directory / part for part in (*index.parts, SCHEDULER, LOW_RES))]
+    weights = [file for part in parts for file in find_weights(place_of(directory, part), KINDS[part][0])]
+    folders = dict.fromkeys([directory, *(place_of(directory, part) for part in (*index.parts, SCHEDULER, LOW_RES))])
     settings = [file for folder in folders for kind in ("*.json", "*.txt") for file in folder.glob(kind)]
     return Origin(directory, weights, settings, sampler)
 

@@ -15,7 +15,7 @@ from latentbrush.formats.fields import Fields
 from latentbrush.formats.keys import AUTOENCODER, CLIP_TEXT, CLIP_TEXT_PROJECTED, UNET, VQ, Names
 from latentbrush.formats.weights import check_weights, load_weights, save_weights
 
-__all__ = ["KINDS", "Fill", "fields_of", "filled_from", "read_network", "write_network"]
+__all__ = ["KINDS", "Fill", "fields_of", "filled_from", "place_of", "read_network", "write_network"]
 
 DIFFUSERS_STEM, TRANSFORMERS_STEM = "diffusion_pytorch_model", "model"
 KINDS: Mapping[str, tuple[str, Names]] = {
@@ -31,10 +31,19 @@ ALONE: Mapping[str, tuple[str, Names]] = {
 }
 """The same of networks that are read and written by themselves."""
 
+FLAT: Mapping[str, str] = {"unet": "config.json", "scheduler": "scheduler_config.json"}
+"""Parts that may lie in the model's own folder, and what of them lies there then: so the first DDPMs were published."""
+
 Fill = Callable[[str, nn.Module], None]
 """Gives the network of a part its weights, or checks that it could."""
 Network = TypeVar("Network", bound=nn.Module)
 Config = TypeVar("Config")
+
+
+def place_of(directory: Path, part: str) -> Path:
+    """Where a part of the model in `directory` lies."""
+    own = directory / part
+    return directory if part in FLAT and not own.is_dir() and (directory / FLAT[part]).is_file() else own
 
 
 def fields_of(path: Path) -> Fields:
@@ -68,7 +77,7 @@ def filled_from(directory: Path, dtype: torch.dtype | None, *, alone: bool = Fal
 
     def fill(part: str, network: nn.Module) -> None:
         stem, names = KINDS[part] if part in KINDS else ALONE[part]
-        place = directory if alone else directory / part
+        place = directory if alone else place_of(directory, part)
         if dtype is None:
             check_weights(network, place, stem, names)
         else:

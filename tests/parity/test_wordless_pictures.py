@@ -32,8 +32,8 @@ from test_pictures import PIXELS, PUBLISHED, SINGLE, compare, ours
 from tiny_wordless import FACTOR, SAMPLE_SIZE, save_wordless
 from torch import Tensor
 
-from latentbrush import ImageRequest, Sampling, load
-from latentbrush.formats import save_model
+from latentbrush import ImageRequest, Sampling, UserError, load
+from latentbrush.formats import save_model, summarise
 
 pytestmark = [
     pytest.mark.capability("unconditional"),
@@ -197,6 +197,27 @@ def test_ddim_pipelines_make_any_scheduler_ddim(tmp_path: Path) -> None:
     model, pipeline = load(tmp_path, dtype=torch.float64), opened(tmp_path)
     assert isinstance(pipeline.scheduler, DDIMScheduler)
     compare(ours(model, wanted(5)), theirs(pipeline, 5), PUBLISHED)
+
+
+def test_a_folder_without_folders(tmp_path: Path) -> None:
+    """As google/ddpm-cifar10-32 and its kin were published: UNet and scheduler lie in the model's own folder."""
+    save_wordless(tmp_path / "flat", DDPMPipeline, DDPMScheduler(variance_type="fixed_large"))
+    whole = load(tmp_path / "flat", dtype=torch.float64)
+    for part in ("unet", "scheduler"):
+        for file in (tmp_path / "flat" / part).iterdir():
+            file.rename(tmp_path / "flat" / file.name)
+        (tmp_path / "flat" / part).rmdir()
+    model = load(tmp_path / "flat", dtype=torch.float64)
+    compare(ours(model, wanted(3)), theirs(opened(tmp_path / "flat"), 3), PUBLISHED)
+    assert model.plan_config() == whole.plan_config()
+    assert model.origin is not None
+    assert list(model.origin.weights) == ["diffusion_pytorch_model.safetensors"]
+    assert summarise(tmp_path / "flat").parts[0].parameters == sum(p.numel() for p in model.unet.parameters())
+    weights = tmp_path / "flat" / "diffusion_pytorch_model.safetensors"
+    weights.rename(tmp_path / "elsewhere.safetensors")
+    weights.symlink_to(tmp_path / "elsewhere.safetensors")
+    with pytest.raises(UserError, match=r"is a link to .*elsewhere\.safetensors, which leads out of its folder"):
+        load(tmp_path / "flat")
 
 
 @pytest.mark.capability("class-to-image")

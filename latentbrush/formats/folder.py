@@ -151,16 +151,18 @@ def assemble(directory: Path, sampler: str | None, fill: Fill, origin: Origin) -
     """All parts together, as the settings in a folder describe them, with the weights that `fill` has for them."""
     index = read_index(directory)
     scheduler = _read_scheduler(directory, index, sampler)
+    # The words first: what is wrong with a tokeniser is told before large networks are made.
+    text = None if index.wordless else read_text(directory, index, fill)
     options, defaults = _read_ours(directory)
     unet: UNet | UNet2D
-    if index.wordless:
+    if text is None:
         unet = read_network("unet", place_of(directory, "unet"), (read_unet2d_config, UNet2D), fill)
     else:
         unet = read_network("unet", directory / "unet", (configs.read_unet_config, UNet), fill)
     model = LatentDiffusion(
         read_first_stage(directory, index, fill, unet.config.sample_size),
         unet,
-        LabelConditioner(unet.config.classes).eval() if index.wordless else read_text(directory, index, fill),
+        text or LabelConditioner(unet.config.classes).eval(),
         schedule=scheduler.schedule,
         prediction=scheduler.prediction,
         sampler=scheduler.sampler,

@@ -204,7 +204,11 @@ def _parts(fields: Fields) -> tuple[str, ...]:
 
 def _wordless_parts(fields: Fields) -> tuple[str, ...]:
     for part in ("vae", *TOWERS, *TOKENIZERS):
-        fields.only(part, None, [None, None])
+        if fields.raw(part) not in (None, [None, None]):
+            raise UserError(
+                f"{fields.path}: the unet is a {WORDLESS['unet'][1][0]}, which reads no words, and beside it stands "
+                f"{part}; that needs a {CLASSES['unet'][1][0]}"
+            )
     return ("unet",) if fields.raw("vqvae") in (None, [None, None]) else ("vqvae", "unet")
 
 

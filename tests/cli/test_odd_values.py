@@ -107,6 +107,7 @@ VALUES: dict[str, st.SearchStrategy[str]] = {
     "aesthetic": some(6, 0, odd=TEXT | st.floats()),
     "negative_aesthetic": some(2.5, 10, odd=TEXT | st.floats()),
     "strength": some(0, 0.5, 1, odd=TEXT | st.floats()),
+    "label": some(0, 3, odd=TEXT | st.integers()),
     "levels": some(2, 3, odd=TEXT | st.integers()),
     "file": some("painted.png", odd=TEXT | st.sampled_from(["file.png", "absent.png", ".", "/dev/zero"])),
     "data": some("DATA", odd=TEXT | st.sampled_from(["absent", ".", "file.png", "/dev/zero", "d\udcff"])),
@@ -119,10 +120,14 @@ VALUES: dict[str, st.SearchStrategy[str]] = {
 }
 ALWAYS = {"prompt", "model", "image", "steps", "out", "seeds", "data", "run"}
 """The options that nearly every line has, lest defaults decide what is tried."""
+<<<<<<< HEAD
 SELDOM = {
     *("mask", "control", "weights", "config", "fast_decoder", "refiner", "handover"),
     *("original_size", "target_size", "crop", "aesthetic", "negative_aesthetic"),
 }
+=======
+SELDOM = {"mask", "control", "weights", "config", "fast_decoder", "label"}
+>>>>>>> unet2d
 """Options that few models or pictures allow."""
 RECIPE = """
 stage: autoencoder

@@ -120,14 +120,10 @@ VALUES: dict[str, st.SearchStrategy[str]] = {
 }
 ALWAYS = {"prompt", "model", "image", "steps", "out", "seeds", "data", "run"}
 """The options that nearly every line has, lest defaults decide what is tried."""
-<<<<<<< HEAD
 SELDOM = {
-    *("mask", "control", "weights", "config", "fast_decoder", "refiner", "handover"),
+    *("mask", "control", "weights", "config", "fast_decoder", "label", "refiner", "handover"),
     *("original_size", "target_size", "crop", "aesthetic", "negative_aesthetic"),
 }
-=======
-SELDOM = {"mask", "control", "weights", "config", "fast_decoder", "label"}
->>>>>>> unet2d
 """Options that few models or pictures allow."""
 RECIPE = """
 stage: autoencoder

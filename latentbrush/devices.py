@@ -180,6 +180,12 @@ class OneAtATime:
         self._present = part
         _move(part, device=self.device)
 
+    def rest(self) -> None:
+        """Take away what is on the device, for another model's part."""
+        if self._present is not None:
+            _move(self._present, device=CPU)
+            self._present = None
+
     def release(self) -> None:
         """Parts stay where they are from now on."""
         for hook in self._hooks:

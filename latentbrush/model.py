@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from latentbrush.conditioning import (
+    Augmentation,
     LabelConditioner,
     Task,
     TextConditioner,
@@ -19,7 +20,7 @@ from latentbrush.conditioning import (
     find_label_task,
     find_task,
 )
-from latentbrush.devices import OneAtATime
+from latentbrush.devices import OneAtATime, precision
 from latentbrush.diffusion import (
     SAMPLERS,
     Denoiser,
@@ -44,6 +45,8 @@ STABLE_DIFFUSION_PLAN: Mapping[str, Any] = {
     "set_alpha_to_one": False,
 }
 XL_GUIDANCE = 5.0
+UPSCALER_STEPS, UPSCALER_GUIDANCE, SUPER_RESOLUTION_STEPS = 75, 9.0, 100
+"""Of Stable Diffusion's x4 upscaler and of LDM's model, as diffusers' pipelines have them."""
 
 
 @dataclass(frozen=True)
@@ -78,8 +81,10 @@ class LatentDiffusion:
     used unless a request names another; `plan_options`: fields of `PlanConfig` that hold for every sampler,
     the others keep that sampler's own defaults. `threshold`: of x0 at every call, if any; `clip`: instead, to how far
     from 0, for models of pixels.
-    `defaults`: None for 50 steps (or all there are), guidance 7.5, none without words, and the size that the UNet was
-    trained at.
+    `augmentation`: of an upscaler that reads words alone, how its small pictures are noised; None for that of Stable
+    Diffusion's.
+    `defaults`: None for those of diffusers' pipeline, 50 steps (or all there are) and guidance 7.5 for most, none
+    without words, and the size that the UNet was trained at.
     `origin`: the files it was read from, if any. UserError, with the numbers, where parts do not fit together.
     """
 
@@ -94,6 +99,7 @@ class LatentDiffusion:
         sampler: str = "ddim",
         plan_options: Mapping[str, Any] | None = None,
         threshold: Threshold | None = None,
+        augmentation: Augmentation | None = None,
         clip: float | None = None,
         defaults: ModelDefaults | None = None,
         origin: Origin | None = None,
@@ -101,9 +107,11 @@ class LatentDiffusion:
         self.autoencoder, self.unet, self.text = autoencoder, unet, text
         self.fast_decoder: TinyAutoencoder | None = None
         self.fast_origin: Origin | None = None
+        self.refiner: LatentDiffusion | None = None
         self._waiting: OneAtATime | None = None
         self.origin = origin
         self.task = self._find_task()
+        self.augmentation = self._checked(augmentation)
         self.micro_count = count_micro(unet.config.added_width, unet.config.micro_width, text.pooled_width)
         if prediction not in get_args(Prediction):
             names = ", ".join(get_args(Prediction))
@@ -127,10 +135,31 @@ class LatentDiffusion:
         side = self.unet.config.sample_size * self.factor
         # DDPM has as many steps as it was trained with; only samplers after it take fewer.
         most = self.schedule.num_train_timesteps
-        steps = most if self.sampler == "ddpm" and not self.reads_words else min(ModelDefaults.steps, most)
-        xl = self.is_xl and self.task == "text-to-image"
-        guidance = XL_GUIDANCE if xl else ModelDefaults.guidance
-        return ModelDefaults(steps=steps, guidance=guidance if self.reads_words else 1.0, width=side, height=side)
+        steps, guidance = ModelDefaults.steps, ModelDefaults.guidance
+        if not self.reads_words:
+            upscaling = SUPER_RESOLUTION_STEPS if self.task == "upscaling" else steps
+            steps, guidance = most if self.sampler == "ddpm" else upscaling, 1.0
+        elif self.task == "upscaling":
+            steps, guidance = UPSCALER_STEPS, UPSCALER_GUIDANCE
+        elif self.is_xl and self.task == "text-to-image":
+            guidance = XL_GUIDANCE
+        return ModelDefaults(steps=min(steps, most), guidance=guidance, width=side, height=side)
+
+    def _checked(self, given: Augmentation | None) -> Augmentation | None:
+        """What an upscaler must know of its small pictures, None for other models."""
+        if self.task != "upscaling" or not self.reads_words:
+            if given is not None:
+                raise UserError(f"the model is for {self.task}, and has a schedule for small pictures; leave that out")
+            return None
+        result = given or Augmentation()
+        classes = self.unet.config.classes
+        assert classes is not None
+        if result.most >= classes:
+            raise UserError(
+                f"max_noise_level is {result.most}, but the UNet knows the noise levels 0 to {classes - 1}; take both "
+                "from one model"
+            )
+        return result
 
     def _find_task(self) -> Task:
         """The task, where all widths agree."""
@@ -203,6 +232,35 @@ class LatentDiffusion:
         self.fast_decoder, self.fast_origin = decoder.to(device=self.device, dtype=self.dtype), origin
         return self
 
+    def refine_by(self, refiner: LatentDiffusion) -> LatentDiffusion:
+        """Let another model paint the last levels of requests that say so (`stages`); returns the model itself.
+
+        UserError unless both paint from words alone, in the same latents, and are loaded as the same type.
+        """
+        own, its = self.autoencoder.config, refiner.autoencoder.config
+        for what, found, needed in (
+            ("task", refiner.task, self.task),
+            ("latent channels", its.latent_channels, own.latent_channels),
+            ("pixels a latent cell", its.factor, own.factor),
+            ("scale of the latents", its.scaling_factor, own.scaling_factor),
+            ("numbers beside the words", bool(refiner.micro_count), bool(self.micro_count)),
+            ("dtype", precision(refiner.dtype), precision(self.dtype)),
+        ):
+            if found != needed:
+                raise UserError(
+                    f"the refiner does not fit the model: its {what} is {found}, the model's {needed}; take the "
+                    "refiner that was made for this model"
+                )
+        if self.fast_decoder is not None:
+            refiner.decode_fast(self.fast_decoder, self.fast_origin)
+        self.refiner = refiner
+        return self
+
+    def rest(self) -> None:
+        """With low memory: leave the device to another model."""
+        if self._waiting is not None:
+            self._waiting.rest()
+
     @property
     def device(self) -> torch.device:
         """Where it computes."""
@@ -213,7 +271,7 @@ class LatentDiffusion:
         return self.unet.conv_in.weight.dtype
 
     def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> LatentDiffusion:
-        """Move all networks, in place; returns the model itself."""
+        """Move all networks, the refiner's too, in place; returns the model itself."""
         if device is not None and self._waiting is not None:
             self._waiting.release()
             self._waiting = None
@@ -221,6 +279,8 @@ class LatentDiffusion:
             part.to(device=device, dtype=dtype)
         if self.fast_decoder is not None:
             self.fast_decoder.to(device=device, dtype=dtype)
+        if self.refiner is not None:
+            self.refiner.to(device=device, dtype=dtype)
         return self
 
     def one_part_on(self, device: torch.device | str) -> LatentDiffusion:
@@ -237,6 +297,8 @@ class LatentDiffusion:
         self._waiting = OneAtATime(torch.device(device), parts)
         if self.fast_decoder is not None:
             self.fast_decoder.to(device)  # too small to wait
+        if self.refiner is not None:
+            self.refiner.one_part_on(device)
         return self
 
     def latent_shape(self, width: int, height: int) -> tuple[int, int, int]:

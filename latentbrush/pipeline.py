@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -11,29 +10,30 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from latentbrush.conditioning import LabelConditioner, MicroNumbers
+from latentbrush.conditioning import MicroNumbers
 from latentbrush.data.pixels import to_image
-from latentbrush.devices import HALVES, enough_memory, in_float32, not_finite, precision
+from latentbrush.devices import HALVES, enough_memory, in_float32, not_finite
 from latentbrush.diffusion import (
     ClassifierFree,
     Guidance,
+    Noise,
     OnStep,
     PictureNoise,
     Plan,
     Rescaled,
     find_sampler,
+    interrupted,
     keep,
-    make_plan,
     picture_seeds,
 )
 from latentbrush.diffusion.image_guidance import ImageGuidance
-from latentbrush.errors import UserError, short
 from latentbrush.formats import PictureRecord, record_of
 from latentbrush.latents import Tiling, decoded
 from latentbrush.model import LatentDiffusion
 from latentbrush.nn import Condition
-from latentbrush.request import Batch, ImageRequest, Micro
-from latentbrush.starts import Given, Images, begin, encode_pictures, pictures_of, to_pixels
+from latentbrush.request import Batch, ImageRequest
+from latentbrush.resolving import parts_of, plan_of, resolve, whole_plan
+from latentbrush.starts import Begun, Given, Images, begin, encode_pictures, pictures_of, to_pixels
 
 __all__ = [
     "GeneratedImage",
@@ -91,10 +91,10 @@ def stream(
 
     `batches`: instead of all that the request asks for.
     """
-    request = resolve(model, request)
+    request = resolve(model, request, images)
     assert request.sampling.seed is not None
     seeds = picture_seeds(request.sampling.seed, request.sampling.count)
-    pictures, steps = pictures_of(request, images or {}), len(plan_of(model, request).steps)
+    pictures, steps = pictures_of(model, request, images or {}), len(plan_of(model, request).steps)
     tiling = Tiling(request.canvas.tiles)
     with _enough_memory(request, 1):
         given = encode_pictures(model, request, pictures, tiling) if steps else Given()
@@ -144,13 +144,14 @@ def paint(
     x = _sampled(model, said, seeds, request, on_step, given or Given(), draws)
     if half and (spoilt := not_finite(x)):
         # All of them: whoever watches or changes steps counts on the batch. What was finite stays as it was.
-        with in_float32(model.text, model.unet):
+        painters = [painter for painter, _ in parts_of(model, request)]
+        with in_float32(*(part for painter in painters for part in (painter.text, painter.unet))):
             again = _sampled(model, said, seeds, request, on_step, given or Given(), draws)
         x = x.float()
         x[spoilt] = again[spoilt]
-    weight = request.guidance.weight
+    weight, (last, _) = request.guidance.weight, parts_of(model, request)[-1]
     return decoded(
-        model,
+        last,
         x,
         lambda i: (
             f"the picture of seed {seeds[i]} is not finite at guidance {weight:g}; choose less guidance or more steps"
@@ -172,23 +173,50 @@ def _sampled(
     canvas, sampling, guidance = request.canvas, request.sampling, request.guidance
     if not (canvas.width and canvas.height and sampling.sampler) or guidance.weight is None:
         raise ValueError("paint needs a resolved request; call resolve(model, request) first")
-    plan = plan_of(model, request)
+    plan, parts = whole_plan(model, request), parts_of(model, request)
     drawn = PictureNoise(seeds, model.latent_shape(canvas.width, canvas.height), draws, model.device)
 
-    def noise() -> Tensor:
-        return drawn().to(model.dtype)
+    def noise(channels: int | None = None) -> Tensor:
+        return drawn(channels).to(model.dtype)
 
     begun = begin(given, plan, noise, on_step)
+    if len(parts) == 1:
+        return _denoised(model, said, request, begun, plan, noise)
+
+    def first(watch: OnStep) -> Tensor:
+        return _denoised(model, said, request, replace(begun, on_step=watch), plan, noise)
+
+    (_, until), (refiner, rest) = parts
+    x = interrupted(first, until.calls, begun.on_step)
+    model.rest()
+    x = _denoised(refiner, said, request, Begun(x, None, begun.on_step), rest, noise)
+    refiner.rest()
+    return x
+
+
+def _denoised(
+    model: LatentDiffusion,
+    said: Sequence[str | int | None],
+    request: ImageRequest,
+    begun: Begun,
+    plan: Plan,
+    noise: Noise,
+) -> Tensor:
+    """From the first x to where the plan ends, under what is said and all guidance."""
+    sampling, guidance = request.sampling, request.guidance
+    assert sampling.sampler is not None
+    assert guidance.weight is not None
 
     def told(read: Callable[..., Condition], said: Sequence[str | int | None], *, negative: bool = False) -> Condition:
-        micro = _micro(model, request, len(seeds), negative=negative)
-        return replace(_encode(read, said), micro=micro, channels=begun.channels)
+        micro = _micro(model, request, len(said), negative=negative)
+        classes = {} if begun.labels is None else {"classes": begun.labels}
+        return replace(_encode(read, said), micro=micro, channels=begun.channels, **classes)
 
     condition = told(model.text, said)
     methods: list[Guidance] = []
     editing = model.task == "editing"
     if guidance.weight != 1 or (editing and request.control.weight != 1):
-        words = [guidance.negative] * len(seeds)
+        words = [guidance.negative] * len(said)
         negative = told(model.text.negative, words if model.reads_words else said, negative=True)
         if editing and begun.channels is not None:
             blind = replace(negative, channels=torch.zeros_like(begun.channels))
@@ -215,114 +243,3 @@ def _micro(model: LatentDiffusion, request: ImageRequest, batch: int, *, negativ
     score = micro.negative_aesthetic if negative else micro.aesthetic
     numbers = MicroNumbers(micro.original, micro.crop, micro.target, score)
     return numbers.tensor(model.micro_count, batch).to(model.device)
-
-
-def plan_of(model: LatentDiffusion, request: ImageRequest) -> Plan:
-    """The steps of every picture of a resolved request. UserError where sampler and steps do not fit."""
-    sampling, start = request.sampling, request.start
-    if sampling.sampler is None or sampling.steps is None:
-        raise ValueError("a plan needs a resolved request; call resolve(model, request) first")
-    strength = 1.0 if start.image is None else start.strength
-    config = model.plan_config(sampling.sampler, sampling.sigmas)
-    return make_plan(sampling.sampler, model.schedule, sampling.steps, config, strength)
-
-
-def resolve(model: LatentDiffusion, request: ImageRequest) -> ImageRequest:
-    """The request with every None filled in: from the model and its defaults, and a random seed.
-
-    UserError where the model cannot serve it: a size that f does not divide, an unknown sampler, more steps
-    than it was trained with, seeds that run out, another type of numbers than it was loaded as.
-    """
-    defaults, sampling = model.defaults, request.sampling
-    width, height = request.canvas.width or defaults.width, request.canvas.height or defaults.height
-    seed = secrets.randbelow(2**32) if sampling.seed is None else sampling.seed
-    weight = request.guidance.weight
-    sampler = model.sampler if sampling.sampler is None else sampling.sampler
-    config = model.plan_config(sampler, sampling.sigmas)
-    sigmas = config.sigmas if find_sampler(sampler).paths else "spaced"
-    steps = defaults.steps if sampling.steps is None else sampling.steps
-    dtype = precision(model.dtype)
-    if request.model.dtype not in (None, dtype):
-        raise UserError(
-            f"the request's dtype is {request.model.dtype}, but the model was loaded as {dtype}; "
-            f"load it with dtype={request.model.dtype!r}"
-        )
-    fast = _fast_decoder(model, request.model.fast_decoder)
-    # Asked now, so that nothing is refused when half the work is done.
-    model.latent_shape(width, height)
-    picture_seeds(seed, sampling.count)
-    _check_task(model, request)
-    _check_said(model, request)
-    resolved = request.model_copy(
-        update={
-            "model": request.model.model_copy(update={"dtype": dtype, "fast_decoder": fast}),
-            "canvas": request.canvas.model_copy(update={"width": width, "height": height}),
-            "sampling": sampling.model_copy(
-                update={"sampler": sampler, "sigmas": sigmas, "steps": steps, "seed": seed}
-            ),
-            "guidance": request.guidance.model_copy(update={"weight": defaults.guidance if weight is None else weight}),
-            "micro": _resolved_micro(model, request.micro, (width, height)),
-        }
-    )
-    plan_of(model, resolved)
-    return resolved
-
-
-def _fast_decoder(model: LatentDiffusion, wished: str | None) -> str | None:
-    """The folder of the tiny autoencoder that decodes. UserError where the request has one and the model none."""
-    if model.fast_decoder is None:
-        if wished is not None:
-            raise UserError(
-                f"the request's fast_decoder is {wished!r}, but the model was loaded without it; "
-                "load it with latentbrush.formats.with_fast_decoder"
-            )
-        return None
-    return wished or ("(in memory)" if model.fast_origin is None else str(model.fast_origin.folder))
-
-
-NEEDED = {"editing": "a picture to edit", "depth-to-image": "a depth map"}
-"""Task -> what the control's picture is."""
-
-
-def _check_task(model: LatentDiffusion, request: ImageRequest) -> None:
-    """UserError unless the request has the pictures that the model reads, and no others."""
-    needed = NEEDED.get(model.task)
-    if model.task == "inpainting" and request.start.mask is None:
-        raise UserError(
-            "the model was trained for inpainting: it needs a picture and a mask, in which white is painted anew; "
-            "give both (latentbrush inpaint)"
-        )
-    if model.task == "upscaling":
-        raise UserError("the model was trained for upscaling, which is not done here; choose another model")
-    if needed is not None and request.control.image is None:
-        raise UserError(f"the model was trained for {model.task}: it needs {needed}; name one as the request's control")
-    if needed is None and request.control.image is not None:
-        raise UserError(
-            f"the model was trained for {model.task} and reads no picture beside the words; leave that (the control) "
-            "out, or name a model trained for editing or depth-to-image (--model)"
-        )
-
-
-def _check_said(model: LatentDiffusion, request: ImageRequest) -> None:
-    """UserError unless the request tells what the model is told, words or a label, and no more."""
-    model.said(request.prompt, request.label)
-    text, guidance = model.text, request.guidance
-    if not isinstance(text, LabelConditioner):
-        return
-    if guidance.negative:
-        raise UserError(
-            f"the negative prompt is {short(guidance.negative)}, but the model reads no words; leave it out"
-        )
-    if not text.guides and guidance.weight not in (None, 1):
-        raise UserError(
-            f"guidance is {guidance.weight:g}, but the model knows nothing to be guided away from; leave it out, or "
-            "choose 1"
-        )
-
-
-def _resolved_micro(model: LatentDiffusion, micro: Micro, size: tuple[int, int]) -> Micro:
-    if model.micro_count:
-        return micro.model_copy(update={"original": micro.original or size, "target": micro.target or size})
-    if micro != Micro():
-        raise UserError("the model is told no sizes or scores beside the words; leave the request's micro out")
-    return micro

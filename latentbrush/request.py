@@ -26,6 +26,7 @@ __all__ = [
     "ModelRequest",
     "Precision",
     "Sampling",
+    "Stage",
     "Start",
     "Text",
     "Tiles",
@@ -140,14 +141,17 @@ class GuidanceRequest(_Block):
 
 class Control(_Block):
     """A picture that the network itself reads at every step, if it was trained to: for editing the picture to
-    edit, for depth-to-image the depth map, near parts bright.
+    edit, for depth-to-image the depth map, near parts bright, for upscaling the small picture.
 
     `image`: the SHA-256 of its file; the picture itself is passed beside the request. `weight`: of the guidance by
     it, in editing only, beside that by the words; 1 to 2 is usual, more stays closer to the picture.
+    `noise_level`: in upscaling only, how much noise the small picture is given, from 0 to the model's greatest; more
+    makes more up. None for 20 there.
     """
 
     image: SHA256 | None = None
     weight: Annotated[float, AfterValidator(_finite)] = 1.5
+    noise_level: Annotated[StrictInt, Field(ge=0)] | None = None
 
 
 class Start(_Block):
@@ -194,6 +198,15 @@ class Micro(_Block):
     negative_aesthetic: Score = 2.5
 
 
+class Stage(_Block):
+    """A second model that takes over where `handover`, a share between 0 and 1, of the schedule's times is done: such
+    as Stable Diffusion XL's refiner. `model`: as in `ModelRequest.name`.
+    """
+
+    model: Text
+    handover: Annotated[float, Field(gt=0, lt=1, allow_inf_nan=False)] = 0.8
+
+
 class ImageRequest(_Block):
     """A request for `sampling.count` pictures of `prompt`. pydantic's ValidationError for what cannot be.
 
@@ -214,3 +227,4 @@ class ImageRequest(_Block):
     start: Start = Start()
     control: Control = Control()
     micro: Micro = Micro()
+    stages: Annotated[tuple[Stage, ...], Field(max_length=1)] = ()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -11,17 +12,17 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from latentbrush.conditioning import Masked, hidden, keep_known, latent_mask
+from latentbrush.conditioning import Masked, SmallPicture, hidden, keep_known, latent_mask
 from latentbrush.data.pictures import as_rgb
-from latentbrush.diffusion import Noise, OnStep, Plan
+from latentbrush.diffusion import OnStep, Plan
 from latentbrush.errors import UserError
 from latentbrush.formats import cover
 from latentbrush.latents import Tiling, encoded
 from latentbrush.model import LatentDiffusion
 from latentbrush.nn import Posterior
-from latentbrush.request import ImageRequest
+from latentbrush.request import MAX_SIDE, ImageRequest
 
-__all__ = ["Begun", "Given", "Images", "Pictures", "begin", "encode_pictures", "pictures_of", "to_pixels"]
+__all__ = ["Begun", "Given", "Images", "Pictures", "begin", "encode_pictures", "pictures_of", "size_of", "to_pixels"]
 
 Images = Mapping[str, Image.Image]
 """The pictures that a request refers to by SHA-256: of any size and mode. `formats.load_photo` makes the pairs."""
@@ -32,8 +33,8 @@ HALF = 128
 
 @dataclass(frozen=True)
 class Pictures:
-    """The start's picture (RGB) and mask (L, 0 or 255) and the control's picture (RGB), covering the canvas; None
-    for what is not needed."""
+    """The start's picture (RGB) and mask (L, 0 or 255) and the control's picture (RGB), covering the canvas, an
+    upscaler's small picture as it is; None for what is not needed."""
 
     image: Image.Image | None = None
     mask: Image.Image | None = None
@@ -51,27 +52,56 @@ class Given:
     """The pictures as painting reads them, for one picture each.
 
     `guide`: what is started from, or with `mask` (1, 1, h, w) put back where it is 0; `masked`: what a network
-    trained for inpainting is told; `channels` (1, c, h, w): what one trained for another task reads; `strength`: 1
-    to start from noise alone.
+    trained for inpainting is told; `small`: what an upscaler reads, `channels` (1, c, h, w): one trained for another
+    task; `strength`: 1 to start from noise alone.
     """
 
     guide: Posterior | None = None
     mask: Tensor | None = None
     masked: Masked | None = None
+    small: SmallPicture | None = None
     channels: Tensor | None = None
     strength: float = 1.0
 
 
 @dataclass(frozen=True)
 class Begun:
-    """The first x (B, c, h, w), further channels for the network, and the `on_step` to paint with."""
+    """The first x (B, c, h, w), further channels for the network, the `on_step` to paint with, and the `labels` (B,)
+    that an upscaler takes beside the words."""
 
     x: Tensor
     channels: Tensor | None
     on_step: OnStep
+    labels: Tensor | None = None
 
 
-def pictures_of(request: ImageRequest, images: Images) -> Pictures:
+class Draw(Protocol):
+    """The next unit Gaussian noise of each picture (B, c, h, w), or with so many channels."""
+
+    def __call__(self, channels: int | None = None) -> Tensor: ...
+
+
+def size_of(model: LatentDiffusion, request: ImageRequest, images: Images) -> tuple[int, int]:
+    """(width, height) to paint at: as the request says, else as the model does; an upscaler, f times its picture's."""
+    canvas, defaults, name = request.canvas, model.defaults, request.control.image
+    width, height = defaults.width, defaults.height
+    if model.task == "upscaling" and name is not None and name in images:
+        small = images[name]
+        width, height = small.width * model.factor, small.height * model.factor
+        if max(width, height) > MAX_SIDE:
+            raise UserError(
+                f"the picture is {small.width}x{small.height} pixels and would become {width}x{height}; at most "
+                f"{MAX_SIDE} a side are painted: give one of at most {MAX_SIDE // model.factor} a side"
+            )
+        if (canvas.width or width, canvas.height or height) != (width, height):
+            raise UserError(
+                f"the size is {canvas.width or width}x{canvas.height or height}, but a picture of "
+                f"{small.width}x{small.height} pixels becomes {width}x{height} here; leave out the size"
+            )
+    return canvas.width or width, canvas.height or height
+
+
+def pictures_of(model: LatentDiffusion, request: ImageRequest, images: Images) -> Pictures:
     """The pictures of a resolved request. UserError where they are not among `images`, or do not fit together."""
     pictures, name, canvas = _started_from(request, images), request.control.image, request.canvas
     if name is None:
@@ -79,6 +109,8 @@ def pictures_of(request: ImageRequest, images: Images) -> Pictures:
     assert canvas.width is not None
     assert canvas.height is not None
     image = _named(images, name, "control's picture")
+    if model.task == "upscaling":
+        return replace(pictures, control=_covering(image, name, *image.size))
     return replace(pictures, control=_covering(image, name, canvas.width, canvas.height))
 
 
@@ -125,7 +157,17 @@ def encode_pictures(
 ) -> Given:
     """In latents, as the model's task wants them. `tiling`: None for a new one, as the request says."""
     tiling = tiling or Tiling(request.canvas.tiles)
+    if model.task == "upscaling" and pictures.control is not None:
+        return _small(model, request, to_pixels(pictures.control)[None].to(model.device))
     return replace(_encoded_start(model, request, pictures, tiling), channels=_control(model, pictures, tiling))
+
+
+def _small(model: LatentDiffusion, request: ImageRequest, pixels: Tensor) -> Given:
+    """What an upscaler reads of its small picture (1, 3, h, w): one after LDM, section 4.4, as it is."""
+    if model.augmentation is None:
+        return Given(channels=pixels)
+    assert request.control.noise_level is not None
+    return Given(small=SmallPicture(pixels, request.control.noise_level, model.augmentation.schedule))
 
 
 def _encoded_start(model: LatentDiffusion, request: ImageRequest, pictures: Pictures, tiling: Tiling) -> Given:
@@ -160,8 +202,11 @@ def _control(model: LatentDiffusion, pictures: Pictures, tiling: Tiling) -> Tens
     return (2.0 * (cells - low) / (high - low) - 1.0).to(model.device)
 
 
-def begin(given: Given, plan: Plan, noise: Noise, on_step: OnStep) -> Begun:
-    """Draws in the order of diffusers' pipelines: the guide's, the start's, the masked picture's."""
+def begin(given: Given, plan: Plan, noise: Draw, on_step: OnStep) -> Begun:
+    """Draws in the order of diffusers' pipelines: the small picture's, the guide's, the start's, the masked one's."""
+    if given.small is not None:
+        read = given.small.channels(noise(given.small.pixels.shape[1]))
+        return Begun(plan.start(noise()), read, on_step, given.small.labels(len(read)))
     guide = None
     if given.guide is not None:
         draw = noise()

@@ -17,7 +17,7 @@ from latentbrush.cli.diffuse import diffuse
 from latentbrush.cli.evaluate import evaluate_app
 from latentbrush.cli.info import info
 from latentbrush.cli.interrupts import INTERRUPTED
-from latentbrush.cli.paint import depth2img, edit, img2img, inpaint, sample, txt2img
+from latentbrush.cli.paint import depth2img, edit, img2img, inpaint, sample, txt2img, upscale
 from latentbrush.cli.reproduce import reproduce
 from latentbrush.cli.tokens import tokens
 from latentbrush.cli.train import train
@@ -38,6 +38,7 @@ app.command()(img2img)
 app.command()(inpaint)
 app.command()(edit)
 app.command()(depth2img)
+app.command()(upscale)
 app.command()(diffuse)
 app.command()(tokens)
 app.command()(info)

@@ -20,6 +20,9 @@ __all__ = ["diffuse"]
 def diffuse(
     image: Annotated[Path, typer.Argument(parser=filename, help="A picture; cut to cover the model's own size.")],
     model: Annotated[str, typer.Option(help="A shipped model's name, a diffusers folder, or a single file.")] = "emoji",
+    prediction: Annotated[
+        str | None, typer.Option(help="epsilon, v_prediction or sample, whatever the model says.")
+    ] = None,
     prompt: Annotated[str, typer.Option(help="What the network is told of the picture.")] = "",
     label: Annotated[int | None, typer.Option(parser=whole, help="Or of which class it is, counted from 0.")] = None,
     seed: Annotated[int, typer.Option(parser=whole, help="Of the noise.")] = 0,
@@ -32,14 +35,15 @@ def diffuse(
 ) -> None:
     """Put noise on IMAGE, level by level, and show what the network makes of it."""
     # Its values are bound to the same rules as those of a request to paint.
-    request = ImageRequest(prompt=prompt, label=label, model=ModelRequest(name=model), sampling=Sampling(seed=seed))
+    chosen = ModelRequest.model_validate({"name": model, "prediction": prediction})
+    request = ImageRequest(prompt=prompt, label=label, model=chosen, sampling=Sampling(seed=seed))
     path = _sheet_path(image, out)
     from latentbrush.formats import check_writable, cover, load_model
     from latentbrush.viewing import forward_process, forward_sheet, save_sheet
 
     photo = photo_in(image)
     check_writable([path], overwrite=overwrite)
-    loaded = load_model(request.model.name, device=device)
+    loaded = load_model(request.model.name, prediction=request.model.prediction, device=device)
     defaults = loaded.defaults
     picture = cover(photo.image, defaults.width, defaults.height)
     process = forward_process(loaded, picture, prompt=prompt, label=label, seed=seed, levels=levels)

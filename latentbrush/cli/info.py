@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from latentbrush.cli.options import filename, size, whole
+from latentbrush.cli.options import filename, size, tiling, whole
 from latentbrush.cli.tables import print_table
 from latentbrush.errors import UserError
 from latentbrush.request import Canvas, ModelRequest, Sampling
@@ -35,19 +35,23 @@ def info(
         Canvas | None, typer.Option("--size", parser=size, metavar="WxH", help="Of --memory; the model's by default.")
     ] = None,
     batch_size: Annotated[int | None, typer.Option(parser=whole, help="Of --memory: pictures at once; 1.")] = None,
+    tiles: Annotated[
+        str | None, typer.Option(parser=tiling, help="Of --memory: auto, on or off, as in painting; auto.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="The same as JSON; sizes in bytes.")] = False,
 ) -> None:
     """Tell what MODEL is: its parts and their sizes, schedule, sampler, defaults, tokens and latents."""
     chosen = ModelRequest.model_validate({"name": model, "prediction": prediction, "weights": weights})
-    if not memory and (canvas is not None or batch_size is not None):
-        raise UserError("--size and --batch-size tell of which painting to predict the memory; add --memory")
+    if not memory and (canvas is not None or batch_size is not None or tiles is not None):
+        raise UserError("--size, --batch-size and --tiles tell of which painting to predict the memory; add --memory")
     at_once = Sampling.model_validate({"batch_size": 1 if batch_size is None else batch_size}).batch_size
     from latentbrush.formats import summarise
 
     summary = summarise(
         chosen.name, sampler=sampler, prediction=chosen.prediction, weights=chosen.weights, config=config
     )
-    costs = _memory(chosen, config, canvas or Canvas(), at_once) if memory else {}
+    how = Canvas.model_validate({**(canvas or Canvas()).model_dump(), "tiles": tiles or Canvas().tiles})
+    costs = _memory(chosen, config, how, at_once) if memory else {}
     if as_json:
         told = asdict(summary) | ({"painting": costs} if memory else {})
         print(json.dumps(told, indent=2, ensure_ascii=False))
@@ -76,7 +80,7 @@ def _memory(chosen: ModelRequest, config: Path | None, canvas: Canvas, batch: in
     width, height = canvas.width or model.defaults.width, canvas.height or model.defaults.height
     costs = {}
     for name in ("float32", "float16"):
-        cost = painting_memory(model.to(dtype=getattr(torch, name)), width, height, batch)
+        cost = painting_memory(model.to(dtype=getattr(torch, name)), width, height, batch, tiles=canvas.tiles)
         peaks = {"peak": cost.peak, "peak_low_memory": cost.peak_low_memory}
         costs[name] = {"width": width, "height": height, "batch_size": batch, **asdict(cost), **peaks}
     return costs

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from pathlib import Path
 
 import typer
 from pydantic import ValidationError
 
 from latentbrush.errors import one_line
-from latentbrush.request import MAX_SIDE, Canvas
+from latentbrush.request import MAX_SIDE, Canvas, Tiles
 
-__all__ = ["filename", "number", "size", "whole"]
+__all__ = ["Offset", "filename", "number", "offset", "size", "tiling", "whole"]
 
 
 def whole(text: str) -> int:
@@ -53,3 +54,30 @@ def size(text: str) -> Canvas:
     except ValidationError as error:
         most = f"{MAX_SIDE}x{MAX_SIDE}"
         raise typer.BadParameter(f"{text!r}: {one_line(error)}; give WIDTHxHEIGHT from 1x1 to {most}") from None
+
+
+@dataclass(frozen=True)
+class Offset:
+    """How far from the left and from above, in pixels."""
+
+    x: int
+    y: int
+
+
+def offset(text: str) -> Offset:
+    """X,Y in pixels."""
+    try:
+        x, y = (int(side) for side in text.split(","))
+    except ValueError:
+        raise typer.BadParameter(f"{text!r} is not a place; give X,Y in pixels, such as 0,0") from None
+    if not 0 <= min(x, y) <= max(x, y) <= MAX_SIDE:
+        raise typer.BadParameter(f"{text!r}: both must lie in 0 to {MAX_SIDE}; 0,0 cuts nothing off")
+    return Offset(x, y)
+
+
+def tiling(text: str) -> Tiles:
+    """auto, on or off. `decode` is for records alone: it says how memory ran out once."""
+    for known in ("auto", "on", "off"):
+        if text == known:
+            return known
+    raise typer.BadParameter(f"{text!r} is unknown; choose auto, on or off")

@@ -1,5 +1,5 @@
-"""`latentbrush txt2img`, `img2img`, `inpaint`, `edit`, `depth2img`: from a prompt, and pictures, to PNG files;
-and `sample`, from neither."""
+"""`latentbrush txt2img`, `img2img`, `inpaint`, `edit`, `depth2img`, `upscale`: from a prompt, and pictures, to PNG
+files; and `sample`, from neither."""
 
 from __future__ import annotations
 
@@ -13,28 +13,45 @@ import typer
 from latentbrush.cli.options import filename, number, whole
 from latentbrush.cli.photo import photo_in
 from latentbrush.cli.progress import steps_bar
-from latentbrush.cli.shared import PaintOptions, with_paint_options
+from latentbrush.cli.shared import XL_OPTIONS, PaintOptions, with_paint_options
 from latentbrush.cli.tables import shown
 from latentbrush.cli.views import Views
 from latentbrush.errors import UserError, short
-from latentbrush.request import Control, ImageRequest, Start
+from latentbrush.request import Control, ImageRequest, Stage, Start
 
 if TYPE_CHECKING:  # the pipeline imports torch
     from latentbrush.model import LatentDiffusion
     from latentbrush.pipeline import Images
 
-__all__ = ["depth2img", "edit", "img2img", "inpaint", "sample", "txt2img"]
+__all__ = ["depth2img", "edit", "img2img", "inpaint", "sample", "txt2img", "upscale"]
 
 Prompt = Annotated[str, typer.Argument(help="What to paint.")]
 
 
 @with_paint_options
-def txt2img(prompt: Prompt, options: PaintOptions) -> None:
+def txt2img(
+    prompt: Prompt,
+    refiner: Annotated[
+        str | None, typer.Option(help="A model that paints the last levels, such as Stable Diffusion XL's refiner.")
+    ] = None,
+    handover: Annotated[
+        float | None,
+        typer.Option(parser=number, help="After which share of the schedule it takes over; 0.8 by default."),
+    ] = None,
+    *,
+    options: PaintOptions,
+) -> None:
     """Paint PROMPT. Steps, guidance, sampler and size are the model's unless given."""
-    paint_to_files(options.request(prompt), options)
+    request = options.request(prompt)
+    if refiner is not None:
+        stage = Stage(model=refiner) if handover is None else Stage(model=refiner, handover=handover)
+        request = request.model_copy(update={"stages": (stage,)})
+    elif handover is not None:
+        raise UserError(f"--handover {handover:g} says when a refiner takes over, and there is none; add --refiner")
+    paint_to_files(request, options)
 
 
-@partial(with_paint_options, without=["negative"])
+@partial(with_paint_options, without=("negative", *XL_OPTIONS))
 def sample(
     label: Annotated[int | None, typer.Option(parser=whole, help="Of a class, from 0, if the model has any.")] = None,
     *,
@@ -84,7 +101,7 @@ def inpaint(
     paint_to_files(request.model_copy(update={"start": start}), options, pictures)
 
 
-@with_paint_options
+@partial(with_paint_options, without=XL_OPTIONS)
 def edit(
     prompt: Annotated[str, typer.Argument(help="What to change.")],
     image: Annotated[Path, typer.Option(parser=filename, help="The picture to change; cut to cover the size.")],
@@ -100,7 +117,7 @@ def edit(
     paint_to_files(request.model_copy(update={"control": control}), options, {photo.sha256: photo.image})
 
 
-@with_paint_options
+@partial(with_paint_options, without=XL_OPTIONS)
 def depth2img(
     prompt: Prompt,
     depth: Annotated[Path, typer.Option(parser=filename, help="The depth map, near parts bright; cut to the size.")],
@@ -123,21 +140,47 @@ def depth2img(
     )
 
 
+@partial(with_paint_options, without=("canvas", *XL_OPTIONS))
+def upscale(
+    picture: Annotated[Path, typer.Argument(parser=filename, help="The picture to enlarge, of any size.")],
+    prompt: Annotated[str, typer.Argument(help="What it shows; a model without words takes none.")] = "",
+    noise_level: Annotated[
+        int | None,
+        typer.Option(parser=whole, help="Noise put on the picture first, 20 by default; more makes more up."),
+    ] = None,
+    *,
+    options: PaintOptions,
+) -> None:
+    """Enlarge PICTURE, by a model trained for that: four times each side with Stable Diffusion's x4 upscaler."""
+    control = Control(noise_level=noise_level)
+    request, photo = options.request(prompt), photo_in(picture)
+    control = control.model_copy(update={"image": photo.sha256})
+    request = request.model_copy(update={"control": control})
+    images, stem = {photo.sha256: photo.image}, f"{picture.stem[:50]}-upscaled"
+    paint_to_files(request, options, images, words=None, stem=stem)
+
+
 def paint_to_files(
-    request: ImageRequest, options: PaintOptions, images: Images | None = None, *, words: bool = True
+    request: ImageRequest,
+    options: PaintOptions,
+    images: Images | None = None,
+    *,
+    words: bool | None = True,
+    stem: str | None = None,
 ) -> None:
     """Serve a request into PNG files; refuses what cannot be written before any work is done.
 
-    `words`: is the command for models that read them, or for the others?
+    `words`: is the command for models that read them, or for the others? None for both. `stem`: of the files' names
+    where --out says none, instead of the prompt's words.
     """
     from latentbrush.formats import check_writable, output_paths, save_picture, texts_of
     from latentbrush.pipeline import plan_of, resolve, stream
 
     model = options.load(request)
     _check_words(model, request.model.name, words=words)
-    request = resolve(model, request)
+    request = resolve(model, request, images)
     plan = plan_of(model, request)
-    paths = output_paths(options.out, request)
+    paths = output_paths(options.out, request, stem)
     views = Views(plan, paths, strip=options.strip, animate=options.animate)
     check_writable([*paths, *views.paths], overwrite=options.overwrite)
     for name, prompt in (("prompt", request.prompt), ("negative prompt", request.guidance.negative)):
@@ -152,8 +195,8 @@ def paint_to_files(
             views.save(model, picture.index, place, picture.request.canvas.tiles)
 
 
-def _check_words(model: LatentDiffusion, name: str, *, words: bool) -> None:
-    if model.reads_words == words:
+def _check_words(model: LatentDiffusion, name: str, *, words: bool | None) -> None:
+    if words is None or model.reads_words == words:
         return
     if words:
         raise UserError(f"the model {short(name)} reads no words; paint with it by latentbrush sample --model {name}")

@@ -45,6 +45,7 @@ class Wished:
     """What the user wants otherwise than the picture says; None or auto where it is as there."""
 
     model: str | None
+    refiner: str | None
     device: str
     dtype: str
     low_memory: bool
@@ -69,10 +70,12 @@ def reproduce(
         Path | None, typer.Option(parser=filename, help="A PNG file or a folder; out/NAME-reproduced.png by default.")
     ] = None,
     model: Annotated[str | None, typer.Option(help="Instead of the model that FILE names.")] = None,
+    refiner: Annotated[str | None, typer.Option(help="Instead of the refiner that FILE names.")] = None,
     image: Annotated[Path | None, typer.Option(parser=filename, help="The picture that FILE was painted over.")] = None,
     mask: Annotated[Path | None, typer.Option(parser=filename, help="The mask under which FILE was painted.")] = None,
     control: Annotated[
-        Path | None, typer.Option(parser=filename, help="The picture that the model read: to edit, or a depth map.")
+        Path | None,
+        typer.Option(parser=filename, help="The picture that the model read: to edit, to enlarge, or a depth map."),
     ] = None,
     device: DeviceOption = "auto",
     dtype: DtypeOption = "auto",
@@ -99,7 +102,7 @@ def reproduce(
     if isinstance(told, PictureRecord):
         _check_further(told.request.start.mask, cover, file, "mask")
         _check_further(told.request.control.image, read, file, "control")
-    wished = Wished(model, device, dtype, low_memory)
+    wished = Wished(model, refiner, device, dtype, low_memory)
     task = _again(told, file, wished, start) if isinstance(told, PictureRecord) else _alike(told, wished, start)
     if not large:
         _check_size(task, file)
@@ -139,7 +142,7 @@ def _again(then: PictureRecord, file: Path, wished: Wished, start: Photo | None)
     """As it was painted here: the same batch, by the same model unless another is wished."""
     import torch
 
-    from latentbrush.formats import load_model, with_fast_decoder
+    from latentbrush.formats import load_model, with_fast_decoder, with_refiner
     from latentbrush.pipeline import resolve
 
     _check_start(then, file, start)
@@ -148,6 +151,13 @@ def _again(then: PictureRecord, file: Path, wished: Wished, start: Photo | None)
         request = request.model_copy(update={"canvas": request.canvas.model_copy(update={"tiles": "off"})})
     if wished.model is not None:
         request = request.model_copy(update={"model": ModelRequest(name=wished.model)})
+    stages = tuple(
+        stage.model_copy(update={"model": _found(wished.refiner or stage.model, "--refiner")})
+        for stage in request.stages
+    )
+    request = request.model_copy(update={"stages": stages})
+    if wished.refiner is not None and not stages:
+        raise UserError(f"{file} was painted without a refiner; leave out --refiner")
     as_then = "cuda" if then.machine.device == "cuda" and torch.cuda.is_available() else "cpu"
     model = load_model(
         _found(request.model.name),
@@ -160,6 +170,8 @@ def _again(then: PictureRecord, file: Path, wished: Wished, start: Photo | None)
         low_memory=wished.low_memory,
     )
     model = with_fast_decoder(model, request.model.fast_decoder)
+    as_read = then.model.refiner.sampler if then.model.refiner is not None else request.sampling.sampler
+    model = with_refiner(model, stages, sampler=as_read, low_memory=wished.low_memory)
     return Task(model, resolve(model, request), then.painted_in, then.index, notes=())
 
 
@@ -205,7 +217,9 @@ def _check_size(task: Task, file: Path) -> None:
     assert canvas.width is not None
     assert canvas.height is not None
     said = None
-    if canvas.width * canvas.height > MAX_LARGER * own.width * own.height:
+    # An upscaler's size is that of a picture which the user has to give, too.
+    upscaled = task.model.task == "upscaling"
+    if not upscaled and canvas.width * canvas.height > MAX_LARGER * own.width * own.height:
         size = f"{canvas.width}x{canvas.height} pixels"
         said = f"with {size}, more than {MAX_LARGER} times the {own.width}x{own.height} of this model"
     elif task.batch.size > MAX_BATCH:
@@ -245,7 +259,7 @@ def _check_further(needed: str | None, given: Photo | None, file: Path, option: 
         )
 
 
-def _found(name: str) -> str:
+def _found(name: str, option: str = "--model") -> str:
     """The model's name. UserError, with the option that mends it, where it is not there any more."""
     from latentbrush.formats import resolve_model, single_file
 
@@ -253,7 +267,7 @@ def _found(name: str) -> str:
         if single_file(name) is None:
             resolve_model(name)
     except UserError as error:
-        raise UserError(f"{error} with --model") from None
+        raise UserError(f"{error} with {option}") from None
     return name
 
 

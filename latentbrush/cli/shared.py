@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
 
 import typer
 
-from latentbrush.cli.options import filename, number, size, whole
+from latentbrush.cli.options import Offset, filename, number, offset, size, tiling, whole
 from latentbrush.request import (
     SAMPLER_CHOICES,
     SIGMA_CHOICES,
@@ -20,6 +20,7 @@ from latentbrush.request import (
     Canvas,
     GuidanceRequest,
     ImageRequest,
+    Micro,
     ModelRequest,
     Sampling,
     Start,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:  # it imports torch
     from latentbrush.model import LatentDiffusion
 
 __all__ = [
+    "XL_OPTIONS",
     "AnimateOption",
     "DeviceOption",
     "DtypeOption",
@@ -45,6 +47,10 @@ LowMemoryOption = Annotated[bool, typer.Option("--low-memory", help="Keep on the
 StripOption = Annotated[bool, typer.Option("--strip", help="Beside each picture, one that shows its way from noise.")]
 AnimateOption = Annotated[bool, typer.Option("--animate", help="The same as an animated WebP.")]
 NoMetadataOption = Annotated[bool, typer.Option("--no-metadata", help="PNGs without text; they cannot be reproduced.")]
+
+
+XL_OPTIONS = ("original_size", "crop", "target_size", "aesthetic", "negative_aesthetic")
+"""What only Stable Diffusion XL is told."""
 
 
 @dataclass(frozen=True)
@@ -75,10 +81,28 @@ class PaintOptions:
     tiles: Annotated[
         str,
         typer.Option(
+            parser=tiling,
             help="auto, on or off: large pictures in tiles that overlap, one at a time; auto is on beyond "
-            f"{TILES_BEYOND:,} pixels, or where memory runs out."
+            f"{TILES_BEYOND:,} pixels, or where memory runs out.",
         ),
     ] = Canvas().tiles
+    original_size: Annotated[
+        Canvas | None,
+        typer.Option(parser=size, metavar="WxH", help="Stable Diffusion XL: of the photograph imitated; small blurs."),
+    ] = None
+    crop: Annotated[
+        Offset | None,
+        typer.Option(parser=offset, metavar="X,Y", help="The same: what it lacks at the left and above; 0,0 centres."),
+    ] = None
+    target_size: Annotated[
+        Canvas | None, typer.Option(parser=size, metavar="WxH", help="The same: what it was scaled to.")
+    ] = None
+    aesthetic: Annotated[
+        float, typer.Option(parser=number, help="0 to 10, which Stable Diffusion XL's refiner is told.")
+    ] = Micro().aesthetic
+    negative_aesthetic: Annotated[
+        float, typer.Option(parser=number, help="The same, told with what to move away from.")
+    ] = Micro().negative_aesthetic
     batch_size: Annotated[int, typer.Option(parser=whole, help="Pictures painted at once.")] = Sampling().batch_size
     device: DeviceOption = "auto"
     dtype: DtypeOption = "auto"
@@ -114,11 +138,18 @@ class PaintOptions:
             ),
             guidance=GuidanceRequest(weight=self.guidance, negative=self.negative, rescale=self.guidance_rescale),
             start=start or Start(),
+            micro=Micro(
+                original=_sides(self.original_size),
+                crop=Micro().crop if self.crop is None else (self.crop.x, self.crop.y),
+                target=_sides(self.target_size),
+                aesthetic=self.aesthetic,
+                negative_aesthetic=self.negative_aesthetic,
+            ),
         )
 
     def load(self, request: ImageRequest) -> LatentDiffusion:
         """The request's model, where and as the options say."""
-        from latentbrush.formats import load_model, with_fast_decoder
+        from latentbrush.formats import load_model, with_fast_decoder, with_refiner
 
         model = load_model(
             request.model.name,
@@ -131,7 +162,12 @@ class PaintOptions:
         )
         if model.origin is not None and model.origin.note:
             print(f"latentbrush: {request.model.name}: {model.origin.note}", file=sys.stderr)
-        return with_fast_decoder(model, request.model.fast_decoder)
+        model = with_fast_decoder(model, request.model.fast_decoder)
+        return with_refiner(model, request.stages, sampler=request.sampling.sampler, low_memory=self.low_memory)
+
+
+def _sides(canvas: Canvas | None) -> tuple[int, int] | None:
+    return None if canvas is None or canvas.width is None or canvas.height is None else (canvas.width, canvas.height)
 
 
 def with_paint_options(command: Callable[..., None], *, without: Collection[str] = ()) -> Callable[..., None]:

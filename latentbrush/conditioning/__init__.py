@@ -7,13 +7,16 @@ from latentbrush.conditioning.task import Task, find_label_task, find_task
 from latentbrush.conditioning.text import TextConditioner
 from latentbrush.conditioning.tokenizer import Piece, Tokenizer, train_tokenizer
 from latentbrush.conditioning.tokenizer_files import SpecialTokens
+from latentbrush.conditioning.upscaling import Augmentation, SmallPicture
 from latentbrush.conditioning.xl import MicroNumbers, XLTextConditioner, count_micro
 
 __all__ = [
+    "Augmentation",
     "LabelConditioner",
     "Masked",
     "MicroNumbers",
     "Piece",
+    "SmallPicture",
     "SpecialTokens",
     "SpelledToken",
     "Spelling",

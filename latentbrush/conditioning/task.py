@@ -13,12 +13,14 @@ Task = Literal[
     "text-to-image", "inpainting", "editing", "depth-to-image", "upscaling", "unconditional", "class-to-image"
 ]
 
+SMALL_PICTURE = 3
+"""Channels of the picture itself that an upscaler reads."""
 FURTHER: Mapping[Task, Callable[[int], int]] = {
     "text-to-image": lambda latent: 0,
     "inpainting": lambda latent: 1 + latent,  # the mask, and the latents of the picture without what it covers
     "editing": lambda latent: latent,  # the picture's latents (InstructPix2Pix)
     "depth-to-image": lambda latent: 1,
-    "upscaling": lambda latent: 3,  # the small picture itself
+    "upscaling": lambda latent: SMALL_PICTURE,
 }
 """Channels beside those of the latents, by how many the latents have."""
 
@@ -52,7 +54,10 @@ def find_label_task(in_channels: int, out_channels: int, latent_channels: int, c
     """
     if in_channels == out_channels == latent_channels:
         return "unconditional" if classes is None else "class-to-image"
+    if out_channels == latent_channels and in_channels == latent_channels + SMALL_PICTURE and classes is None:
+        return "upscaling"
     raise UserError(
         f"the UNet goes from {in_channels} to {out_channels} channels, what it paints has {latent_channels} (pixels 3, "
-        "latents as many as the autoencoder's); without words all of these agree; take both from one model"
+        "latents as many as the autoencoder's); without words all of these agree, or it takes "
+        f"{SMALL_PICTURE} more for a small picture; take both from one model"
     )

@@ -7,6 +7,7 @@ walks the plan; `PictureNoise` draws. Training asks `Schedule.level` and `diffus
 
 from latentbrush.diffusion.denoiser import Denoise, Denoised, Denoiser, Predict, Prediction, Threshold
 from latentbrush.diffusion.guidance import CONDITION, ClassifierFree, Guidance, Network, Rescaled, guided
+from latentbrush.diffusion.handover import above, below, check_handover, interrupted
 from latentbrush.diffusion.level import Level, Plan, Scalar, Step, with_level_after
 from latentbrush.diffusion.losses import Weighting, diffusion_loss, loss_weight, shifted_timesteps
 from latentbrush.diffusion.noise import MAX_SEED, PictureNoise, picture_seeds
@@ -68,6 +69,9 @@ __all__ = [
     "Step",
     "Threshold",
     "Weighting",
+    "above",
+    "below",
+    "check_handover",
     "ddim",
     "ddpm",
     "deis",
@@ -80,6 +84,7 @@ __all__ = [
     "find_sampler",
     "guided",
     "heun",
+    "interrupted",
     "keep",
     "lcm",
     "lms",

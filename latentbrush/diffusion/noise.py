@@ -36,7 +36,8 @@ class PictureNoise:
     no rounded float32 draw), one picture at a time, so that picture i is bit-identical in any company.
     The values are those of diffusers' `randn_tensor` with a list of generators.
 
-    `seeds`: one a picture, each in 0 .. 2**63 - 1; `shape`: (c, h, w); a call returns (len(seeds), c, h, w).
+    `seeds`: one a picture, each in 0 .. 2**63 - 1; `shape`: (c, h, w); a call returns (len(seeds), c, h, w), or with
+    another number of `channels` than c.
     """
 
     def __init__(
@@ -49,6 +50,8 @@ class PictureNoise:
         self.shape, self.dtype, self.device = shape, dtype, device
         self.generators = [torch.Generator("cpu").manual_seed(picture_seeds(s, 1)[0]) for s in seeds]
 
-    def __call__(self) -> Tensor:
-        draws = [torch.randn((1, *self.shape), generator=g, dtype=self.dtype) for g in self.generators]
+    def __call__(self, channels: int | None = None) -> Tensor:
+        c, h, w = self.shape
+        shape = (1, c if channels is None else channels, h, w)
+        draws = [torch.randn(shape, generator=g, dtype=self.dtype) for g in self.generators]
         return torch.cat(draws).to(self.device)

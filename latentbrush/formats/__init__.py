@@ -5,7 +5,7 @@ from latentbrush.formats.comfyui import COMFYUI_KEY, parse_comfyui
 from latentbrush.formats.convert import Conversion, convert
 from latentbrush.formats.folder import load_autoencoder, save_autoencoder, save_model
 from latentbrush.formats.foreign import foreign_request, foreign_sampler
-from latentbrush.formats.opening import load_model, load_tokenizer, outline_model, single_file
+from latentbrush.formats.opening import load_model, load_tokenizer, outline_model, single_file, with_refiner
 from latentbrush.formats.parameters import PARAMETERS_KEY, Parameters, parse_parameters, write_parameters
 from latentbrush.formats.photos import Photo, cover, load_photo
 from latentbrush.formats.pictures import (
@@ -77,5 +77,6 @@ __all__ = [
     "summarise",
     "texts_of",
     "with_fast_decoder",
+    "with_refiner",
     "write_parameters",
 ]

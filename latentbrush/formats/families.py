@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from latentbrush.conditioning import find_task
+from latentbrush.conditioning import Augmentation, find_task
 from latentbrush.conditioning.published import clip_tokenizer
 from latentbrush.diffusion import Prediction, Schedule
 from latentbrush.errors import UserError
@@ -15,7 +15,7 @@ from latentbrush.files import write_json
 from latentbrush.formats import configs
 from latentbrush.formats.clip_configs import write_projected_text_config
 from latentbrush.formats.compvis import UNET_PREFIX, ema_key
-from latentbrush.formats.index import INDEX, TOKENIZERS, TOWERS, Index, pipeline_name, write_index
+from latentbrush.formats.index import INDEX, LOW_RES, TOKENIZERS, TOWERS, Index, pipeline_name, write_index
 from latentbrush.formats.scheduler import Scheduler, write_scheduler
 from latentbrush.formats.store import TensorFile
 from latentbrush.formats.weights import Entry
@@ -25,10 +25,14 @@ from latentbrush.nn import AutoencoderConfig, CLIPTextConfig, ProjectedTextConfi
 __all__ = ["Family", "family_of", "write_family"]
 
 
+STABLE_DIFFUSION = Schedule()
+
+
 @dataclass(frozen=True)
 class Family:
     """A published architecture. `text`, `second`: its one or two towers. `doubt`: what is assumed of its prediction
-    type, for no shape tells it. `pad`: with what its tokeniser fills up, of two the first."""
+    type, for no shape tells it. `pad`: with what its tokeniser fills up, of two the first. `augmentation`: of an
+    upscaler's small pictures."""
 
     name: str
     unet: UNetConfig
@@ -38,7 +42,8 @@ class Family:
     prediction: Prediction = "epsilon"
     doubt: str = ""
     pad: str = "<|endoftext|>"
-    zero_snr: bool = False
+    schedule: Schedule = STABLE_DIFFUSION
+    augmentation: Augmentation | None = None
 
 
 OPEN_CLIP_H = CLIPTextConfig(width=1024, layers=23, heads=16, mlp_width=4096, activation="gelu")
@@ -82,6 +87,26 @@ FAMILIES: Mapping[int, Family] = {
     1280: Family("Stable Diffusion XL's refiner", REFINER_UNET, XL_AUTOENCODER, None, OPEN_CLIP_G),
 }
 """By the width of the context."""
+UPSCALER = Family(
+    "Stable Diffusion's x4 upscaler",
+    UNetConfig(
+        sample_size=128,
+        in_channels=7,
+        channels=(256, 512, 512, 1024),
+        attention=(False, True, True, True),
+        context_width=1024,
+        linear_projection=True,
+        classes=1000,
+        only_cross=(True, True, True, False),
+    ),
+    AutoencoderConfig(channels=(128, 256, 512), scaling_factor=0.08333, sample_size=256),
+    OPEN_CLIP_H,
+    prediction="v_prediction",
+    pad="!",
+    schedule=Augmentation().schedule,
+    augmentation=Augmentation(),
+)
+"""Its context is that of Stable Diffusion 2; its labels tell it apart."""
 SIDE = {"v_prediction": 96, "epsilon": 64, "sample": 64}
 """Latent side that the two kinds of Stable Diffusion 2 were trained at."""
 XL_PLAN: Mapping[str, Any] = {"spacing": "leading", "steps_offset": 1}
@@ -92,6 +117,7 @@ CONTEXTS = tuple(f"{UNET_PREFIX}input_blocks.{n}.1.transformer_blocks.0.attn2.to
 """Of the finest level that has attention; in Stable Diffusion XL the second."""
 V_MARK, ZERO_SNR_MARK = "v_pred", "ztsnr"
 """Tensors without meaning, by which some Stable Diffusion XL models say how they were trained."""
+LABELS = UNET_PREFIX + "label_emb.weight"
 FIRST, LAST = UNET_PREFIX + "input_blocks.0.0.weight", UNET_PREFIX + "out.2.weight"
 # Parts of keys of files that are often taken for such a checkpoint, and what they are.
 OTHERS = (
@@ -124,14 +150,14 @@ def family_of(file: TensorFile, prediction: Prediction | None) -> Family:
             f"{file.path}: its UNet reads a context of width {width}, known are {known}; "
             "convert it with the folder of its settings (convert --config, in Python config=)"
         )
-    family = FAMILIES[width]
+    family = UPSCALER if _entry(file, LABELS) else FAMILIES[width]
     if prediction is None:
         stated = "v" if V_MARK in file.entries else file.metadata.get("modelspec.prediction_type", "")
         prediction = MODELSPEC.get(stated)
     if prediction is not None:
         family = replace(family, prediction=prediction, doubt="")
     if ZERO_SNR_MARK in file.entries:
-        family = replace(family, zero_snr=True)
+        family = replace(family, schedule=replace(family.schedule, rescale_zero_snr=True))
     given = first.shape[1] if len(first.shape) == 4 else family.unet.in_channels
     unet, autoencoder = replace(family.unet, in_channels=given, out_channels=last.shape[0]), family.autoencoder
     if family.name == "Stable Diffusion 2":
@@ -155,21 +181,27 @@ def _what(file: TensorFile) -> str:
 def write_family(family: Family, directory: Path) -> None:
     """All settings of a model folder, as the family has them."""
     aesthetic, xl = family.text is None, family.second is not None
-    task = find_task(family.unet.in_channels, family.unet.out_channels, family.autoencoder.latent_channels, None)
+    unet = family.unet
+    task = find_task(unet.in_channels, unet.out_channels, family.autoencoder.latent_channels, unet.classes)
     towers = [part for part, tower in zip(TOWERS, (family.text, family.second), strict=True) if tower is not None]
     tokenizers = [tokenizer for tower, tokenizer in zip(TOWERS, TOKENIZERS, strict=True) if tower in towers]
     sampler, plan = ("euler", XL_PLAN) if xl else ("ddim", STABLE_DIFFUSION_PLAN)
-    scheduler = write_scheduler(Scheduler(Schedule(rescale_zero_snr=family.zero_snr), family.prediction, sampler, plan))
+    scheduler = write_scheduler(Scheduler(family.schedule, family.prediction, sampler, plan))
     index = Index(
         pipeline_name(task, xl=xl, aesthetic=aesthetic),
         ("vae", "unet", *towers, *tokenizers),
         str(scheduler["_class_name"]),
         aesthetic=aesthetic,
     )
-    contents = {
+    contents: dict[str, dict[str, Any]] = {}
+    if family.augmentation is not None:
+        small = write_scheduler(Scheduler(family.augmentation.schedule, "epsilon", "ddpm", plan))
+        index = replace(index, low_res=str(small["_class_name"]), max_noise_level=family.augmentation.most)
+        contents[f"{LOW_RES}/scheduler_config.json"] = small
+    contents |= {
         INDEX: write_index(index),
         "scheduler/scheduler_config.json": scheduler,
-        "unet/config.json": configs.write_unet_config(family.unet),
+        "unet/config.json": configs.write_unet_config(unet),
         "vae/config.json": configs.write_autoencoder_config(family.autoencoder),
     }
     if family.text is not None:

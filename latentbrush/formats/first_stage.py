@@ -2,29 +2,62 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 from torch import nn
 
+from latentbrush.errors import UserError
 from latentbrush.formats import configs
-from latentbrush.formats.index import Index
+from latentbrush.formats.fields import Fields
+from latentbrush.formats.index import SUPER_RESOLUTION, UPSCALER, Index
 from latentbrush.formats.network import Fill, read_network, write_network
 from latentbrush.formats.vq import PART, read_vq_config, write_vq_config
-from latentbrush.nn import AutoencoderKL, FirstStage, PixelConfig, Pixels, VQAutoencoder
+from latentbrush.nn import AutoencoderConfig, AutoencoderKL, FirstStage, PixelConfig, Pixels, VQAutoencoder, VQConfig
 
-__all__ = ["AUTOENCODER_READERS", "read_first_stage", "stage_networks", "write_autoencoder", "write_first_stage"]
+__all__ = [
+    "AUTOENCODER_READERS",
+    "check_scale",
+    "read_first_stage",
+    "stage_networks",
+    "write_autoencoder",
+    "write_first_stage",
+]
 
 AUTOENCODER_READERS = (configs.read_autoencoder_config, AutoencoderKL)
+SCALES: Mapping[str, float] = {UPSCALER: 0.08333, SUPER_RESOLUTION: 1.0}
+"""Of the latents, where diffusers' pipeline takes this one whatever its folder says: early ones say nothing of it."""
 
 
 def read_first_stage(directory: Path, index: Index, fill: Fill, sample_size: int) -> FirstStage:
     """That of a folder with these parts; `fill` gives it its weights. `sample_size`: the side of a model of pixels."""
+    scale = SCALES.get(index.pipeline)
+
+    def read_config(fields: Fields) -> AutoencoderConfig:
+        config = configs.read_autoencoder_config(fields)
+        return config if scale is None else replace(config, scaling_factor=scale)
+
+    def read_vq(fields: Fields) -> VQConfig:
+        config = read_vq_config(fields)
+        return config if scale is None else replace(config, scaling_factor=scale)
+
     if "vae" in index.parts:
-        return read_network("vae", directory / "vae", AUTOENCODER_READERS, fill)
+        return read_network("vae", directory / "vae", (read_config, AutoencoderKL), fill)
     if PART in index.parts:
-        return read_network(PART, directory / PART, (read_vq_config, VQAutoencoder), fill)
+        return read_network(PART, directory / PART, (read_vq, VQAutoencoder), fill)
     return Pixels(PixelConfig(sample_size=sample_size)).eval()
+
+
+def check_scale(index: Index, stage: FirstStage) -> None:
+    """UserError for a scale of the latents that diffusers' pipeline would not take from the folder."""
+    needed = SCALES.get(index.pipeline)
+    if needed is not None and stage.config.scaling_factor != needed:
+        raise UserError(
+            f"the autoencoder's scaling factor is {stage.config.scaling_factor:g}, but {index.pipeline} always takes "
+            f"{needed:g} and would paint other pictures; train the model with that"
+        )
 
 
 def stage_networks(stage: FirstStage) -> dict[str, nn.Module]:

@@ -12,13 +12,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from latentbrush.conditioning import LabelConditioner, Tokenizer, XLTextConditioner
+from latentbrush.conditioning import Augmentation, LabelConditioner, Tokenizer, XLTextConditioner
 from latentbrush.devices import choose_device, choose_dtype, enough_memory
 from latentbrush.errors import UserError
 from latentbrush.files import write_json
 from latentbrush.formats import configs
 from latentbrush.formats.first_stage import (
     AUTOENCODER_READERS,
+    check_scale,
     read_first_stage,
     stage_networks,
     write_autoencoder,
@@ -26,6 +27,7 @@ from latentbrush.formats.first_stage import (
 )
 from latentbrush.formats.index import (
     INDEX,
+    LOW_RES,
     TOKENIZERS,
     TOWERS,
     Index,
@@ -68,7 +70,7 @@ __all__ = [
 ]
 
 OURS = "latentbrush.json"
-SCHEDULER = "scheduler"
+SCHEDULER, CONFIG = "scheduler", "scheduler_config.json"
 AESTHETIC_NUMBERS = 5
 """What the refiner of Stable Diffusion XL takes beside the words, the last of them an aesthetic score."""
 
@@ -141,7 +143,7 @@ def _resolved(model: str | Path) -> Path:
     """The model's folder. UserError where links lead out of it."""
     directory = resolve_model(model)
     flat = [path.name for kind in ("*config.json", "diffusion_pytorch_model*") for path in directory.glob(kind)]
-    refuse_links_out(directory, (INDEX, OURS, *KINDS, *TOKENIZERS, SCHEDULER, *flat))
+    refuse_links_out(directory, (INDEX, OURS, *KINDS, *TOKENIZERS, SCHEDULER, LOW_RES, *flat))
     return directory
 
 
@@ -166,12 +168,23 @@ def assemble(directory: Path, sampler: str | None, fill: Fill, origin: Origin) -
         sampler=scheduler.sampler,
         plan_options={**scheduler.plan_options, **options},
         threshold=scheduler.threshold,
+        augmentation=_read_augmentation(directory, index),
         clip=scheduler.clip,
         defaults=defaults,
         origin=origin,
     )
     _check_aesthetic(directory, index, model)
+    if model.augmentation is not None and index.low_res is None:
+        raise UserError(f"{directory / INDEX} names no {LOW_RES}, which an upscaler needs; get the whole folder")
     return model
+
+
+def _read_augmentation(directory: Path, index: Index) -> Augmentation | None:
+    """Of the scheduler that noises small pictures only the schedule is ever asked for."""
+    if index.low_res is None:
+        return None
+    scheduler = read_scheduler(fields_of(directory / LOW_RES / CONFIG), index.low_res, "ddpm")
+    return Augmentation(scheduler.schedule, index.max_noise_level)
 
 
 def _check_aesthetic(directory: Path, index: Index, model: LatentDiffusion) -> None:
@@ -184,7 +197,7 @@ def _check_aesthetic(directory: Path, index: Index, model: LatentDiffusion) -> N
 
 
 def _read_scheduler(directory: Path, index: Index, sampler: str | None) -> Scheduler:
-    fields = fields_of(place_of(directory, SCHEDULER) / "scheduler_config.json")
+    fields = fields_of(place_of(directory, SCHEDULER) / CONFIG)
     # Stable Diffusion's pipelines never clip, for latents are not bounded; those without words do as the file says.
     scheduler = read_scheduler(fields, index.scheduler, sampler, clips=index.wordless)
     if not index.keeps_offset:
@@ -205,7 +218,7 @@ def save_model(
     UserError for a folder that is there and not empty, unless `overwrite`, which replaces all of it.
     """
     with replaced_folder(Path(directory), overwrite=overwrite, ours=(INDEX,)) as new:
-        index = _write_scheduler(new / SCHEDULER, model)
+        index = _write_schedulers(new, model)
         write_json(new / INDEX, write_index(index))
         write_text(new, model.text, dtype)
         write_network("unet", new / "unet", model.unet, _unet_config(model.unet), dtype)
@@ -213,8 +226,8 @@ def save_model(
         _write_ours(new, model)
 
 
-def _write_scheduler(directory: Path, model: LatentDiffusion) -> Index:
-    """Writes it; returns the index in which it stands."""
+def _write_schedulers(new: Path, model: LatentDiffusion) -> Index:
+    """Writes them; returns the index in which they stand."""
     aesthetic, stages = model.micro_count == AESTHETIC_NUMBERS, stage_networks(model.autoencoder)
     towers = text_networks(model.text)
     tokenizers = [name for tower, name in zip(TOWERS, TOKENIZERS, strict=True) if tower in towers]
@@ -234,15 +247,25 @@ def _write_scheduler(directory: Path, model: LatentDiffusion) -> Index:
     clip = model.clip if index.wordless else None
     scheduler = Scheduler(model.schedule, model.prediction, model.sampler, options, model.threshold, clip)
     config = write_scheduler(scheduler) | stated
-    directory.mkdir()
-    write_json(directory / "scheduler_config.json", config)
-    return replace(index, scheduler=str(config["_class_name"]))
+    (new / SCHEDULER).mkdir()
+    write_json(new / SCHEDULER / CONFIG, config)
+    index = replace(index, scheduler=str(config["_class_name"]))
+    check_scale(index, model.autoencoder)
+    return index if model.augmentation is None else _write_augmentation(new, model, model.augmentation, index)
+
+
+def _write_augmentation(new: Path, model: LatentDiffusion, augmentation: Augmentation, index: Index) -> Index:
+    """Writes the scheduler of small pictures; returns the index that names it."""
+    config = write_scheduler(Scheduler(augmentation.schedule, "epsilon", "ddpm", {"steps_offset": 1}))
+    (new / LOW_RES).mkdir()
+    write_json(new / LOW_RES / CONFIG, config)
+    return replace(index, low_res=str(config["_class_name"]), max_noise_level=augmentation.most)
 
 
 def _pipeline_name(model: LatentDiffusion, *, aesthetic: bool) -> str:
     if isinstance(model.unet, UNet2D):
         latents = not isinstance(model.autoencoder, Pixels)
-        return plain_pipeline_name(model.sampler, model.plan_config().spacing, latents=latents)
+        return plain_pipeline_name(model.task, model.sampler, model.plan_config().spacing, latents=latents)
     return pipeline_name(model.task, xl=model.is_xl, aesthetic=aesthetic)
 
 
@@ -275,7 +298,7 @@ def _origin(directory: Path, sampler: str | None) -> Origin:
     index = read_index(directory)
     parts = [part for part in index.parts if part in KINDS]
     weights = [file for part in parts for file in find_weights(place_of(directory, part), KINDS[part][0])]
-    folders = dict.fromkeys([directory, *(place_of(directory, part) for part in (*index.parts, SCHEDULER))])
+    folders = dict.fromkeys([directory, *(place_of(directory, part) for part in (*index.parts, SCHEDULER, LOW_RES))])
     settings = [file for folder in folders for kind in ("*.json", "*.txt") for file in folder.glob(kind)]
     return Origin(directory, weights, settings, sampler)
 

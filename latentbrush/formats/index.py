@@ -18,8 +18,11 @@ from latentbrush.formats.fields import Fields
 
 __all__ = [
     "INDEX",
+    "LOW_RES",
+    "SUPER_RESOLUTION",
     "TOKENIZERS",
     "TOWERS",
+    "UPSCALER",
     "Index",
     "pipeline_name",
     "plain_pipeline_name",
@@ -40,11 +43,16 @@ TOWERS, TOKENIZERS = ("text_encoder", "text_encoder_2"), ("tokenizer", "tokenize
 # Not run here: the safety checker, and what serves it, image prompts or the estimation of depth.
 UNUSED_PARTS = ("safety_checker", "feature_extractor", "image_encoder", "depth_estimator", "watermarker")
 DEPTH = "StableDiffusionDepth2ImgPipeline"
+UPSCALER = "StableDiffusionUpscalePipeline"
+LOW_RES = "low_res_scheduler"
+MAX_NOISE_LEVEL = 350
+"""Of an upscaler that does not state another."""
 PIPELINES: Mapping[Task, str] = {
     "text-to-image": "StableDiffusionPipeline",
     "inpainting": "StableDiffusionInpaintPipeline",
     "editing": "StableDiffusionInstructPix2PixPipeline",
     "depth-to-image": DEPTH,
+    "upscaling": UPSCALER,
 }
 XL_PIPELINES: Mapping[Task, str] = {
     "text-to-image": "StableDiffusionXLPipeline",
@@ -55,7 +63,7 @@ WORDLESS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "unet": ("diffusers", ("UNet2DModel",)),
 }
 """Of models whose UNet reads no words: then there are no towers, and a first stage only where latents are diffused."""
-DDPM, DDIM, LDM = "DDPMPipeline", "DDIMPipeline", "LDMPipeline"
+DDPM, DDIM, LDM, SUPER_RESOLUTION = "DDPMPipeline", "DDIMPipeline", "LDMPipeline", "LDMSuperResolutionPipeline"
 FROM_UNIT_NOISE = ("ddpm", "ddim", "dpmpp_2m", "dpmpp_3m", "dpmpp_2m_sde", "dpmpp_2s", "dpmpp_3s", "lcm", "tcd")
 """Those whose schedulers work in a pipeline that never scales x, and hands them a generator."""
 FROM_MUCH_NOISE = ("euler", "euler_ancestral", "heun", "lms", "dpm2", "dpm2_ancestral", "dpmpp_sde")
@@ -76,7 +84,8 @@ class Index:
     """What a folder holds. `parts`: the folders of networks and tokenisers; `scheduler`: its class.
 
     `zero_empty`: is an empty negative prompt all zeros (Stable Diffusion XL)? `aesthetic`: is the model told an
-    aesthetic score (its refiner)? `wordless`: does the UNet read no words?
+    aesthetic score (its refiner)? `wordless`: does the UNet read no words? `low_res`: of an upscaler, the class of the
+    scheduler that noises its small pictures, and `max_noise_level`, the greatest level of it.
     """
 
     pipeline: str
@@ -84,6 +93,8 @@ class Index:
     scheduler: str
     zero_empty: bool = True
     aesthetic: bool = False
+    low_res: str | None = None
+    max_noise_level: int = MAX_NOISE_LEVEL
     wordless: bool = False
 
     @property
@@ -106,11 +117,13 @@ def pipeline_name(task: Task, *, xl: bool, aesthetic: bool) -> str:
     return names[task]
 
 
-def plain_pipeline_name(sampler: str, spacing: str, *, latents: bool) -> str:
+def plain_pipeline_name(task: Task, sampler: str, spacing: str, *, latents: bool) -> str:
     """The diffusers pipeline for a model without words, of latents or of pixels.
 
     UserError for a sampler, or a spacing of its steps, with which that pipeline would paint other pictures, or none.
     """
+    if task == "upscaling":
+        return _super_resolution(sampler, latents=latents)
     if latents:
         if sampler in FROM_MUCH_NOISE and spacing == "leading":
             raise UserError(
@@ -126,6 +139,17 @@ def plain_pipeline_name(sampler: str, spacing: str, *, latents: bool) -> str:
     return DDIM if sampler == "ddim" else DDPM
 
 
+def _super_resolution(sampler: str, *, latents: bool) -> str:
+    if not latents:
+        raise UserError("diffusers has no pipeline for upscaling in pixels to save the model for")
+    if sampler in FROM_MUCH_NOISE:
+        raise UserError(
+            f"the sampler {sampler} cannot be saved: {SUPER_RESOLUTION} scales the small picture with the latents "
+            "then, and would paint others; save it with another, such as ddim, and choose this one when painting"
+        )
+    return SUPER_RESOLUTION
+
+
 def read_index(directory: Path) -> Index:
     """UserError unless model_index.json names the parts of a model of the families here, and nothing unknown."""
     path = directory / INDEX
@@ -137,9 +161,9 @@ def read_index(directory: Path) -> Index:
     parts = _wordless_parts(fields) if wordless else _parts(fields)
     for part in parts:
         _check_class(fields, part, WORDLESS if wordless else CLASSES)
-    scheduler = fields.raw("scheduler")
-    if not (isinstance(scheduler, list) and len(scheduler) == 2 and isinstance(scheduler[1], str)):
-        raise fields.wrong("scheduler", scheduler, "a library and a class")
+    scheduler = _class_of(fields, "scheduler")
+    upscales = fields.raw(LOW_RES) not in (None, [None, None])
+    low_res = _class_of(fields, LOW_RES) if upscales else None
     fields.harmless("requires_safety_checker", "add_watermarker", *UNUSED_PARTS)
     for part in fields.stated():
         if fields.raw(part) == [None, None]:
@@ -150,13 +174,22 @@ def read_index(directory: Path) -> Index:
         pipeline=pipeline,
         parts=parts,
         # Of any other that pipeline makes this one.
-        scheduler="DDIMScheduler" if pipeline == DDIM else scheduler[1],
+        scheduler="DDIMScheduler" if pipeline == DDIM else scheduler,
         wordless=wordless,
         zero_empty=xl and fields.flag("force_zeros_for_empty_prompt", True),
         aesthetic=xl and fields.flag("requires_aesthetics_score", False),
+        low_res=low_res,
+        max_noise_level=fields.whole("max_noise_level", MAX_NOISE_LEVEL) if upscales else MAX_NOISE_LEVEL,
     )
     fields.done()
     return result
+
+
+def _class_of(fields: Fields, scheduler: str) -> str:
+    found = fields.raw(scheduler)
+    if not (isinstance(found, list) and len(found) == 2 and isinstance(found[1], str)):
+        raise fields.wrong(scheduler, found, "a library and a class")
+    return found[1]
 
 
 def _parts(fields: Fields) -> tuple[str, ...]:
@@ -198,12 +231,15 @@ def write_index(index: Index) -> dict[str, Any]:
     """The file; parts that diffusers knows and this model lacks are stated as null."""
     optional = [*TOWERS, *TOKENIZERS] if index.is_xl else ["safety_checker"]
     absent = [*optional, "feature_extractor", "image_encoder"]
-    checked = {"requires_safety_checker": False}
+    checked: dict[str, Any] = {"requires_safety_checker": False}
     known = WORDLESS if index.wordless else CLASSES
     if index.wordless:
         absent, checked = [], {}
     if index.pipeline == DEPTH:
         absent, checked = ["depth_estimator", "feature_extractor"], {}
+    if index.low_res is not None:
+        absent = ["safety_checker", "feature_extractor", "watermarker"]
+        checked = {LOW_RES: ["diffusers", index.low_res], "max_noise_level": index.max_noise_level}
     return {
         "_class_name": index.pipeline,
         "_diffusers_version": DIFFUSERS_VERSION,

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
@@ -16,12 +17,13 @@ from latentbrush.errors import UserError
 from latentbrush.formats import folder
 from latentbrush.formats.settings import Settings, checked_prediction, settings_of
 from latentbrush.formats.shipped import shipped_models
-from latentbrush.formats.single import SingleFile, Weights, empty_networks
+from latentbrush.formats.single import SMALL, SingleFile, Weights, empty_networks
 from latentbrush.formats.store import open_tensors
 from latentbrush.model import LatentDiffusion
 from latentbrush.origin import Origin
+from latentbrush.request import Stage
 
-__all__ = ["load_model", "load_tokenizer", "outline_model", "outlined_file", "single_file"]
+__all__ = ["load_model", "load_tokenizer", "outline_model", "outlined_file", "single_file", "with_refiner"]
 
 
 def single_file(model: str | Path) -> Path | None:
@@ -72,6 +74,19 @@ def load_model(
         kind = choose_dtype(dtype, place, single.stored_dtype("unet"))
         loaded = _assembled(single, settings, sampler, kind)
     return folder.placed(loaded, place, f"the model {path}", low_memory=low_memory)
+
+
+def with_refiner(
+    model: LatentDiffusion, stages: Sequence[Stage], *, sampler: str | None = None, low_memory: bool = False
+) -> LatentDiffusion:
+    """The model itself, with the refiner that a request's `stages` name, if any, where and as the model is.
+
+    UserError as `load_model`, and where the two do not fit together.
+    """
+    for stage in stages:
+        options: dict[str, Any] = {"dtype": model.dtype, "device": model.device, "low_memory": low_memory}
+        model.refine_by(load_model(stage.model, sampler=sampler, **options))
+    return model
 
 
 def outline_model(
@@ -137,6 +152,8 @@ def _assembled(
     origin = Origin(path.parent, [path], [], sampler)
     model = folder.assemble(settings.directory, sampler, fill, origin)
     single.check_schedule(model.schedule)
+    if model.augmentation is not None:
+        single.check_schedule(model.augmentation.schedule, SMALL)
     origin.note = _note(model, single, settings)
     return model
 

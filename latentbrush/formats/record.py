@@ -31,11 +31,13 @@ class ModelRecord(_Record):
     """The model's files. `weights`: path within its folder -> SHA-256; `settings`: of all JSON and text files together.
 
     `sampler`: the one it was read with instead of its own scheduler. Empty for a model that was never a folder.
+    `refiner`: the same of the model that painted the last levels, if one did.
     """
 
     weights: Mapping[Name, SHA256] = {}
     settings: SHA256 | None = None
     sampler: Name | None = None
+    refiner: ModelRecord | None = None
 
 
 class MachineRecord(_Record):
@@ -91,12 +93,9 @@ def record_of(
     model: LatentDiffusion, request: ImageRequest, *, index: int, batch: Batch, steps_run: int
 ) -> PictureRecord:
     """The record of a picture that `model` painted, here and now, of a resolved request."""
-    origin = model.origin
-    files = ModelRecord()
-    if origin is not None:
-        fast = {} if model.fast_origin is None else model.fast_origin.weights
-        weights = {**origin.weights, **{f"fast_decoder/{name}": digest for name, digest in fast.items()}}
-        files = ModelRecord(weights=weights, settings=origin.settings, sampler=origin.sampler)
+    files = _files(model)
+    if request.stages and model.refiner is not None:
+        files = files.model_copy(update={"refiner": _files(model.refiner)})
     return PictureRecord(
         request=request,
         index=index,
@@ -125,19 +124,34 @@ def parse_record(text: str, name: str) -> PictureRecord:
         raise UserError(f"the request in {name} is damaged; give a PNG painted here, with its metadata") from None
 
 
-def differences(then: PictureRecord, now: PictureRecord) -> Iterator[str]:
-    """What is not as it was when the picture was painted, a line each."""
-    if not then.model.weights:
-        yield "the picture does not say by which weights it was painted"
-    for path in sorted(then.model.weights.keys() | now.model.weights.keys() if then.model.weights else ()):
-        before, after = then.model.weights.get(path), now.model.weights.get(path)
+def _files(model: LatentDiffusion) -> ModelRecord:
+    origin = model.origin
+    if origin is None:
+        return ModelRecord()
+    fast = {} if model.fast_origin is None else model.fast_origin.weights
+    weights = {**origin.weights, **{f"fast_decoder/{name}": digest for name, digest in fast.items()}}
+    return ModelRecord(weights=weights, settings=origin.settings, sampler=origin.sampler)
+
+
+def _other_files(then: ModelRecord, now: ModelRecord, what: str) -> Iterator[str]:
+    if not then.weights:
+        yield f"the picture does not say by which weights {'it was painted' if what == 'model' else 'it was refined'}"
+    for path in sorted(then.weights.keys() | now.weights.keys() if then.weights else ()):
+        before, after = then.weights.get(path), now.weights.get(path)
         if before is None or after is None:
-            where = "this model has no such file" if after is None else "only this model has such a file"
+            where = f"this {what} has no such file" if after is None else f"only this {what} has such a file"
             yield f"the weights {short(path)}: {where}"
         elif before != after:
             yield f"the weights {short(path)}: SHA-256 {after[:10]}..., painted with {before[:10]}..."
-    if then.model.settings not in (None, now.model.settings):
-        yield "the model's settings: its JSON or text files are not those that the picture was painted with"
+    if then.settings not in (None, now.settings):
+        yield f"the {what}'s settings: its JSON or text files are not those that the picture was painted with"
+
+
+def differences(then: PictureRecord, now: PictureRecord) -> Iterator[str]:
+    """What is not as it was when the picture was painted, a line each."""
+    yield from _other_files(then.model, now.model, "model")
+    if then.model.refiner is not None:
+        yield from _other_files(then.model.refiner, now.model.refiner or ModelRecord(), "refiner")
     for library in sorted(then.versions):
         if then.versions[library] != now.versions.get(library):
             yield f"{short(library)}: {now.versions.get(library)}, painted with {short(then.versions[library])}"

@@ -21,7 +21,7 @@ from latentbrush.errors import UserError, short
 from latentbrush.files import read_json, small_text, write_json
 from latentbrush.formats.families import family_of, write_family
 from latentbrush.formats.folder import OURS
-from latentbrush.formats.index import INDEX, TOKENIZERS, read_index
+from latentbrush.formats.index import INDEX, LOW_RES, TOKENIZERS, read_index
 from latentbrush.formats.links import refuse_links_out
 from latentbrush.formats.network import KINDS
 from latentbrush.formats.store import TensorFile
@@ -43,7 +43,7 @@ SCHEDULER = "scheduler/scheduler_config.json"
 VOCABULARY = ("vocab.json", "merges.txt", "tokenizer.json")
 BESIDE_VOCABULARY = ("tokenizer_config.json", "special_tokens_map.json")
 NAMES = (
-    *(INDEX, OURS, SCHEDULER),
+    *(INDEX, OURS, SCHEDULER, f"{LOW_RES}/scheduler_config.json"),
     *(f"{part}/config.json" for part in KINDS),
     *(f"{part}/{name}" for part in TOKENIZERS for name in (*VOCABULARY, *BESIDE_VOCABULARY)),
 )
@@ -124,7 +124,7 @@ def copy_settings(source: Path, directory: Path) -> None:
     """The settings of a model's folder, and nothing else of it. UserError for what is no such folder."""
     if not (source / INDEX).is_file():
         raise UserError(f"{source} has no {INDEX}; give a model's folder")
-    refuse_links_out(source, (INDEX, OURS, *KINDS, *TOKENIZERS, "scheduler"))
+    refuse_links_out(source, (INDEX, OURS, *KINDS, *TOKENIZERS, "scheduler", LOW_RES))
     _write_texts({name: _text(source / name) for name in NAMES if (source / name).is_file()}, directory)
 
 

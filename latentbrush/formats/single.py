@@ -37,7 +37,7 @@ from latentbrush.formats.store import TensorFile
 from latentbrush.formats.weights import FLOATS, HALVES, Entry, all_finite, listed
 from latentbrush.nn import AutoencoderKL, CLIPTextModel, ProjectedTextModel, UNet
 
-__all__ = ["SingleFile", "Weights", "behind_keys", "empty_networks", "layouts_of"]
+__all__ = ["SMALL", "SingleFile", "Weights", "behind_keys", "empty_networks", "layouts_of"]
 
 Weights = Literal["ema", "raw"]
 CLIP_PREFIXES = ("cond_stage_model.transformer.", "conditioner.embedders.0.transformer.")
@@ -49,7 +49,10 @@ TABLES = frozenset(
     | {"lvlb_weights", "logvar", "denoiser.sigmas"}
 )
 """The noise schedule's, all computed from its betas."""
+SMALL = "low_scale_model."
+"""Of an upscaler: the schedule by which it noises its small pictures."""
 DROPPED = TABLES | {
+    *(f"{SMALL}{table}" for table in TABLES),
     *(f"{EMA}decay", f"{EMA}num_updates", "scale_factor"),
     *(f"{prefix}text_model.embeddings.position_ids" for prefix in CLIP_PREFIXES),
     *(f"{prefix}embeddings.position_ids" for prefix in CLIP_PREFIXES),
@@ -218,9 +221,9 @@ class SingleFile:
             raise UserError(f"{self._path}: {key} holds numbers that are not finite; copy or download it again")
         return tensor
 
-    def check_schedule(self, schedule: Schedule) -> None:
-        """UserError where the file has a table of alphas that is not that of `schedule`."""
-        entry = self.file.entries.get("alphas_cumprod")
+    def check_schedule(self, schedule: Schedule, inside: str = "") -> None:
+        """UserError where the file has a table of alphas, or of a part `inside` it, that is not that of `schedule`."""
+        entry = self.file.entries.get(f"{inside}alphas_cumprod")
         if entry is None or entry.dtype not in FLOATS:
             return
         table = self.finite(entry.key).double().flatten()
@@ -228,7 +231,7 @@ class SingleFile:
         if table.shape != ours.shape or bool(((table - ours).abs() > SCHEDULE_TOLERANCE).any()):
             end = f"{table[-1]:.5f}" if len(table) else "nothing"
             raise UserError(
-                f"{self._path} was trained with another noise schedule than its settings say: its alphas_cumprod ends "
+                f"{self._path} was trained with another noise schedule than its settings say: its {entry.key} ends "
                 f"at {end} after {len(table)} steps, not at {ours[-1]:.5f} after {len(ours)}; "
                 "convert it with the folder of its settings (convert --config, in Python config=)"
             )

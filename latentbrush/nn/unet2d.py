@@ -242,6 +242,8 @@ class UNet2D(nn.Module):
     def forward(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
         self._check(x, t, condition)
         time = self._embedded(t, condition, x.dtype)
+        if condition.channels is not None:
+            x = torch.cat([x, condition.channels], dim=1)
         x = self.conv_in(2.0 * x - 1.0 if self.config.centred else x)
         skips = [x]
         for block in self.down_blocks:
@@ -266,13 +268,20 @@ class UNet2D(nn.Module):
 
     def _check(self, x: Tensor, t: Tensor, condition: Condition) -> None:
         config, batch = self.config, x.shape[0]
-        if x.ndim != 4 or x.shape[1] != config.in_channels:
-            raise ValueError(f"the UNet takes (B, {config.in_channels}, h, w), not {tuple(x.shape)}")
+        more = 0 if condition.channels is None else condition.channels.shape[1]
+        if x.ndim != 4 or x.shape[1] + more != config.in_channels:
+            also = f" with {more} of a condition" if more else ""
+            raise ValueError(f"the UNet takes (B, {config.in_channels}, h, w), not {tuple(x.shape)}{also}")
+        if condition.channels is not None and condition.channels.shape[2:] != x.shape[2:]:
+            raise ValueError(
+                f"a condition's channels are {tuple(condition.channels.shape[2:])} high and wide, the picture is "
+                f"{tuple(x.shape[2:])}; they must agree"
+            )
         if min(x.shape[2:]) < config.least_side:
             raise ValueError(f"the UNet takes at least {config.least_side} a side, not {tuple(x.shape[2:])}")
         if t.shape != (batch,):
             raise ValueError(f"the UNet takes one time a sample, ({batch},), not {tuple(t.shape)}")
-        others = ("pooled", "micro", "channels")
+        others = ("pooled", "micro")
         given = [name for name in others if getattr(condition, name) is not None]
         if condition.context.numel() or given:
             raise ValueError(f"the UNet reads classes at most, but was given {', '.join(given) or 'a context'}")

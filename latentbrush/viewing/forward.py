@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
+from latentbrush.conditioning import MicroNumbers
 from latentbrush.data.pixels import to_image
 from latentbrush.devices import HALVES, in_float32
 from latentbrush.diffusion import Denoiser, PictureNoise
 from latentbrush.errors import NotFiniteError, UserError
 from latentbrush.latents import decoded, encoded
 from latentbrush.model import LatentDiffusion
+from latentbrush.nn import Condition
+from latentbrush.request import Micro
 from latentbrush.starts import to_pixels
 from latentbrush.viewing.sheet import labelled_sheet
 from latentbrush.viewing.trajectory import evenly
@@ -25,6 +28,8 @@ __all__ = ["MAX_LEVELS", "ForwardProcess", "NoisedLevel", "forward_process", "fo
 
 MAX_LEVELS = 16
 """So many columns can be told apart on a screen."""
+WITHOUT_PICTURES = ("text-to-image", "unconditional", "class-to-image")
+"""Tasks of networks that read no picture beside the noisy one."""
 NOISE_RANGE = 2.5
 """Noise beyond so many standard deviations is shown as that."""
 
@@ -72,14 +77,19 @@ def forward_process(
 
     The network is asked at each under `prompt` or `label`, without guidance. The same noise, that of `seed`, is put on
     at all levels. What is not finite in half precision is asked for once more in float32. UserError for fewer
-    than 2 levels, more than `MAX_LEVELS` or more than the schedule has, for a model that says nothing of the
-    picture at its last level, and for what is not finite then, either.
+    than 2 levels, more than `MAX_LEVELS` or more than the schedule has, for a model that reads a further picture or
+    says nothing of the picture at its last level, and for what is not finite then, either.
     """
     T = model.schedule.num_train_timesteps
     most = min(MAX_LEVELS, T)
     if not 2 <= levels <= most:
         raise UserError(f"{levels} levels are asked for; choose 2 to {most}")
     shape, said = model.latent_shape(*image.size), model.said(prompt, label)
+    if model.task not in WITHOUT_PICTURES:
+        raise UserError(
+            f"the model was trained for {model.task} and reads a further picture, which has no place here; choose one "
+            f"for {WITHOUT_PICTURES[0]}"
+        )
     _refuse_silence(model)
     z0, times = encoded(model, to_pixels(image)[None]).mode(), evenly(T, levels)
     noise = PictureNoise([seed], shape, model.dtype, model.device)()
@@ -103,12 +113,22 @@ def _refuse_silence(model: LatentDiffusion) -> None:
         )
 
 
+def _told(model: LatentDiffusion, said: str | int | None, z0: Tensor) -> Condition:
+    """The condition, with the numbers of a picture that was never scaled or cut where the model takes any."""
+    condition: Condition = model.text([said])
+    if not model.micro_count:
+        return condition
+    size, micro = (z0.shape[-1] * model.factor, z0.shape[-2] * model.factor), Micro()
+    numbers = MicroNumbers(size, micro.crop, size, micro.aesthetic).tensor(model.micro_count, 1)
+    return replace(condition, micro=numbers.to(model.device))
+
+
 def _process(
     model: LatentDiffusion, z0: Tensor, noise: Tensor, said: str | int | None, times: Sequence[int]
 ) -> ForwardProcess:
     """All computed in the model's type as it is now."""
     z0, noise = z0.to(model.dtype), noise.to(model.dtype)
-    denoiser = model.denoiser(model.text([said]))
+    denoiser = model.denoiser(_told(model, said, z0))
     shown = []
     for t in times:
         level = model.schedule.level(torch.tensor([t]), device=model.device, dtype=model.dtype)

@@ -16,7 +16,6 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from latentbrush.conditioning import LabelConditioner
-from latentbrush.errors import UserError
 from latentbrush.latents import Tiling
 from latentbrush.model import LatentDiffusion
 from latentbrush.nn import Condition
@@ -46,7 +45,7 @@ class PaintingMemory:
         """On the device where only the part at work is there (low memory)."""
         calls = {"unet": ("unet",), "vae": ("encoder", "decoder"), "text": ()}
         return max(
-            size + max((self.activations[call] for call in calls[part]), default=0)
+            size + max((self.activations.get(call, 0) for call in calls[part]), default=0)
             for part, size in self.weights.items()
         )
 
@@ -108,10 +107,8 @@ def painting_memory(
 
     `model`: on the meta device, such as `formats.outline_model` gives; nothing is computed. With guidance, if that
     is the model's default, every picture counts twice in the UNet, in editing three times. UserError for a size
-    that does not fit, and for a model that is not painted with here.
+    that does not fit.
     """
-    if model.task == "upscaling":
-        raise UserError("the model was trained for upscaling, which is not done here; choose another model")
     shape, autoencoder = model.latent_shape(width, height), model.autoencoder
     guided = model.defaults.guidance != 1
     rows = batch * (3 if model.task == "editing" else 2 if guided else 1)
@@ -124,8 +121,9 @@ def painting_memory(
     calls: dict[str, Callable[[], object]] = {
         "unet": unet,
         "decoder": lambda: Tiling(tiles).decode(autoencoder, _empty(model, batch, *shape)),
-        "encoder": lambda: Tiling(tiles).encode(autoencoder, _empty(model, 1, 3, height, width)),
     }
+    if model.task != "upscaling":  # which reads its small picture as it is
+        calls["encoder"] = lambda: Tiling(tiles).encode(autoencoder, _empty(model, 1, 3, height, width))
     weights = {"unet": model.unet, "vae": autoencoder, "text": model.text}
     return PaintingMemory(
         weights={name: _size(part) for name, part in weights.items()},
@@ -164,4 +162,5 @@ def _condition(model: LatentDiffusion, rows: int, shape: tuple[int, int, int]) -
         pooled=_empty(model, rows, pooled) if model.micro_count and pooled else None,
         micro=_empty(model, rows, model.micro_count) if model.micro_count else None,
         channels=_empty(model, rows, channels, *shape[1:]) if channels else None,
+        classes=None if model.augmentation is None else torch.empty(rows, dtype=torch.int64, device="meta"),
     )

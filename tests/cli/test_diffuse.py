@@ -45,6 +45,18 @@ def test_seed_and_prompt_choose_the_sheet(run: Callable[..., Any], model_folder:
     assert len(set(sheets)) == 3
 
 
+def test_another_meaning_of_the_output(run: Callable[..., Any], model_folder: Path, photo: Path) -> None:
+    """Whatever the model says; at pure noise, the network's output is all there is of x0."""
+    lasts = {}
+    for i, prediction in enumerate((None, "epsilon", "v_prediction", "sample")):
+        more = [] if prediction is None else ["--prediction", prediction]
+        outcome = run("diffuse", photo, "--model", model_folder, "--levels", "2", "--out", f"{i}.png", *more)
+        assert outcome.code == 0, outcome.err
+        lasts[prediction] = outcome.out.splitlines()[-2]
+    assert lasts[None] == lasts["epsilon"]
+    assert len({lasts["epsilon"], lasts["v_prediction"], lasts["sample"]}) == 3
+
+
 def test_a_long_prompt_is_told(run: Callable[..., Any], model_folder: Path, photo: Path) -> None:
     arguments = ["--model", model_folder, "--levels", "2", "--prompt", "a red heart 1 2 3 4 5 6 7 8 9 10 11 12 13"]
     outcome = run("diffuse", photo, *arguments)
@@ -54,6 +66,7 @@ def test_a_long_prompt_is_told(run: Callable[..., Any], model_folder: Path, phot
 
 BAD = {
     "levels 0, and a long prompt": (["--levels", "0", "--prompt", "a red heart " * 9], "choose 2 to 16"),
+    "no such prediction": (["--prediction", "velocity"], "'velocity'"),
     "no such device": (["--device", "gpu"], "device 'gpu' is not here; choose one of auto, cpu"),
     "levels 1": (["--levels", "1"], "1 levels are asked for; choose 2 to 16"),
     "levels 0": (["--levels", "0"], "choose 2 to 16"),

@@ -106,6 +106,24 @@ def test_another_sampler_can_be_asked_for(run: Callable[..., Any], model_folder:
     assert told(run, "plms", "--sampler", "ddim")["sampler"]["name"] == "ddim"
 
 
+@pytest.mark.capability("predicted-memory", "tiles")
+def test_memory_with_tiles(run: Callable[..., Any], refused: Callable[..., str], model_folder: Path) -> None:
+    """The tiny model's tiles are of 8 x 8 pixels; as many at once as are asked for, one at a time in tiles."""
+    needed = {}
+    for tiles in ("off", "on", "auto", None):
+        more = [] if tiles is None else ["--tiles", tiles]
+        costs = told(run, model_folder, "--memory", "--size", "64x64", "--batch-size", "4", *more)["painting"]
+        needed[tiles] = costs["float32"]["activations"]["decoder"]
+    assert needed["on"] < needed["off"]
+    assert needed["auto"] == needed[None] == needed["off"]
+    assert "--tiles tell of which painting to predict the memory; add --memory" in refused(
+        "info", model_folder, "--tiles", "on"
+    )
+    assert "'decode' is unknown; choose auto, on or off" in refused(
+        "info", model_folder, "--memory", "--tiles", "decode"
+    )
+
+
 def test_what_is_no_model(refused: Callable[..., str], model_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").write_text("no model")

@@ -97,6 +97,15 @@ VALUES: dict[str, st.SearchStrategy[str]] = {
     "tiles": some("auto", "on", "off"),
     "prediction": some("epsilon", "v_prediction", "sample"),
     "weights": some("ema", "raw"),
+    "noise_level": some(0, 20, odd=TEXT | st.integers()),
+    "picture": some("file.png", odd=TEXT | st.sampled_from(["absent.png", ".", "/dev/zero"])),
+    "refiner": some("MODEL", odd=TEXT | st.sampled_from(["missing", ".", "file.png"])),
+    "handover": some(0.5, 0.8, odd=TEXT | st.floats()),
+    "original_size": some("8x8", "4x6", odd=TEXT | SIZES),
+    "target_size": some("8x8", "4x6", odd=TEXT | SIZES),
+    "crop": some("0,0", "3,4", odd=TEXT | st.tuples(SIDES, SIDES).map("{0[0]},{0[1]}".format)),
+    "aesthetic": some(6, 0, odd=TEXT | st.floats()),
+    "negative_aesthetic": some(2.5, 10, odd=TEXT | st.floats()),
     "strength": some(0, 0.5, 1, odd=TEXT | st.floats()),
     "label": some(0, 3, odd=TEXT | st.integers()),
     "levels": some(2, 3, odd=TEXT | st.integers()),
@@ -111,7 +120,10 @@ VALUES: dict[str, st.SearchStrategy[str]] = {
 }
 ALWAYS = {"prompt", "model", "image", "steps", "out", "seeds", "data", "run"}
 """The options that nearly every line has, lest defaults decide what is tried."""
-SELDOM = {"mask", "control", "weights", "config", "fast_decoder", "label"}
+SELDOM = {
+    *("mask", "control", "weights", "config", "fast_decoder", "label", "refiner", "handover"),
+    *("original_size", "target_size", "crop", "aesthetic", "negative_aesthetic"),
+}
 """Options that few models or pictures allow."""
 RECIPE = """
 stage: autoencoder

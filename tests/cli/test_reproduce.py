@@ -535,4 +535,5 @@ def test_pictures_of_before_there_were_tiles(
 @pytest.mark.capability("tiles")
 def test_unknown_tiles(refused: Callable[..., str], model_folder: Path) -> None:
     line = refused("txt2img", "a cat", "--model", model_folder, "--tiles", "maybe")
-    assert "tiles: Input should be 'auto', 'on', 'off' or 'decode', not 'maybe'" in line
+    assert "'maybe' is unknown; choose auto, on or off" in line
+    assert "'decode' is unknown" in refused("txt2img", "a cat", "--model", model_folder, "--tiles", "decode")

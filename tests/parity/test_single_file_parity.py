@@ -17,7 +17,7 @@ from tiny_xl import tiny_xl_pipeline
 from latentbrush.formats import convert, load_model
 from latentbrush.formats.compvis import ema_key
 from latentbrush.formats.empty import without_memory
-from latentbrush.formats.families import FAMILIES, Family
+from latentbrush.formats.families import FAMILIES, UPSCALER, Family
 from latentbrush.formats.keys import AUTOENCODER, CLIP_TEXT, CLIP_TEXT_PROJECTED, UNET
 from latentbrush.formats.single import layouts_of
 from latentbrush.nn import AutoencoderKL, CLIPTextModel, ProjectedTextModel
@@ -146,7 +146,7 @@ def test_stable_diffusion_xl(tmp_path: Path) -> None:
     assert load_model(file).is_xl
 
 
-@pytest.mark.parametrize("family", FAMILIES.values(), ids=lambda family: family.name)
+@pytest.mark.parametrize("family", [*FAMILIES.values(), UPSCALER], ids=lambda family: family.name)
 def test_the_published_shapes(family: Family) -> None:
     """Of the real sizes, without their memory: every key is one that diffusers' converter turns into the folder's."""
     with without_memory():
@@ -165,8 +165,9 @@ def test_the_published_shapes(family: Family) -> None:
         "class_embed_type": None,
         "block_out_channels": family.unet.channels,
         "addition_embed_type": None if family.second is None else "text_time",
+        "num_class_embeds": family.unet.classes,
     }
-    levels = [None] * 4
+    levels = [None] * len(family.autoencoder.channels)
     found = {
         "unet": theirs.convert_ldm_unet_checkpoint(dict(files["unet"]), config),
         "vae": theirs.convert_ldm_vae_checkpoint(files["vae"], {"down_block_types": levels, "up_block_types": levels}),
@@ -174,8 +175,8 @@ def test_the_published_shapes(family: Family) -> None:
     for part, names in (("unet", UNET), ("vae", AUTOENCODER)):
         ours = {names.theirs(name): shape for name, shape in shapes[part].items()}
         assert {key: tuple(tensor.shape) for key, tensor in found[part].items()} == ours
-    wanted = {"Stable Diffusion 1": 686, "Stable Diffusion 2": 686, "Stable Diffusion XL": 1680}
+    wanted = {"Stable Diffusion 1": 686, "Stable Diffusion 2": 686, "Stable Diffusion XL": 1680, UPSCALER.name: 687}
     assert len(files["unet"]) == wanted.get(family.name, 1220)
-    assert len(files["vae"]) == 248
+    assert len(files["vae"]) == (248 if family is not UPSCALER else 204)
     assert CLIP_TEXT_PROJECTED.theirs("text_projection.weight") == "text_projection.weight"
     assert CLIP_TEXT.theirs("layers.0.mlp.fc1.bias") == "text_model.encoder.layers.0.mlp.fc1.bias"

@@ -39,8 +39,8 @@ def record(
             super().__init__(seeds, *args)
             self.seeds = list(seeds)
 
-        def __call__(self) -> Tensor:
-            draw = super().__call__()
+        def __call__(self, channels: int | None = None) -> Tensor:
+            draw = super().__call__(channels)
             watched.draws.append((self.seeds, draw.clone()))
             return draw
 

@@ -1,23 +1,27 @@
 """What a user says -> Condition: the tokeniser and the text tower behind it."""
 
 from latentbrush.conditioning.inpainting import Masked, hidden, keep_known, latent_mask
+from latentbrush.conditioning.prompt_tokenizer import Piece, PromptTokenizer
 from latentbrush.conditioning.spelling import SpelledToken, Spelling, spell
 from latentbrush.conditioning.task import Task, find_task
 from latentbrush.conditioning.text import TextConditioner
-from latentbrush.conditioning.tokenizer import Piece, Tokenizer, train_tokenizer
+from latentbrush.conditioning.tokenizer import Tokenizer, train_tokenizer
 from latentbrush.conditioning.tokenizer_files import SpecialTokens
+from latentbrush.conditioning.word_pieces import WordPieceTokenizer
 from latentbrush.conditioning.xl import MicroNumbers, XLTextConditioner, count_micro
 
 __all__ = [
     "Masked",
     "MicroNumbers",
     "Piece",
+    "PromptTokenizer",
     "SpecialTokens",
     "SpelledToken",
     "Spelling",
     "Task",
     "TextConditioner",
     "Tokenizer",
+    "WordPieceTokenizer",
     "XLTextConditioner",
     "count_micro",
     "find_task",

@@ -1,6 +1,7 @@
 """The networks: tensors in, tensors out. No file, and no randomness but dropout and initialisation."""
 
 from latentbrush.nn.autoencoder import AutoencoderConfig, AutoencoderKL, Posterior
+from latentbrush.nn.bert import LDMBertConfig, LDMBertModel
 from latentbrush.nn.clip import CLIPTextConfig, CLIPTextModel, ProjectedTextConfig, ProjectedTextModel
 from latentbrush.nn.clip_model import CLIPConfig, CLIPModel
 from latentbrush.nn.clip_vision import CLIPVisionConfig, CLIPVisionModel
@@ -20,6 +21,8 @@ __all__ = [
     "CLIPVisionConfig",
     "CLIPVisionModel",
     "Condition",
+    "LDMBertConfig",
+    "LDMBertModel",
     "Posterior",
     "ProjectedTextConfig",
     "ProjectedTextModel",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from tokenizers import AddedToken
@@ -25,7 +27,7 @@ class Piece:
     end: int
 
 
-class PromptTokenizer:
+class PromptTokenizer(ABC):
     """Prompts -> tokens of a text tower, always `max_length` of them; safe to share between threads.
 
     `backend`: normalises, splits and looks up; `vocab`: its tokens, token -> id; `max_length`: tokens in a prompt,
@@ -68,6 +70,10 @@ class PromptTokenizer:
         everything = (*added, *(AddedToken(token, special=True) for token in named))
         self._backend.add_tokens(list(everything))
         return everything
+
+    @abstractmethod
+    def save(self, directory: str | Path) -> None:
+        """Write its files, as transformers reads them; makes the folder."""
 
     @property
     def vocab_size(self) -> int:

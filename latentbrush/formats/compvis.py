@@ -15,13 +15,14 @@ import torch
 from torch import Tensor
 
 from latentbrush.formats.keys import CLIP_TEXT, rename
-from latentbrush.nn import AutoencoderConfig, CLIPTextConfig, UNetConfig
+from latentbrush.nn import AutoencoderConfig, CLIPTextConfig, LDMBertConfig, UNetConfig
 
 __all__ = [
     "EMA",
     "Place",
     "Stored",
     "autoencoder_places",
+    "bert_places",
     "clip_places",
     "ema_key",
     "layout",
@@ -55,6 +56,9 @@ OPEN_CLIP: tuple[Rule, ...] = (
     ("self_attn.out_proj", "attn.out_proj"),
     *((f"self_attn.{part}_proj.{kind}", f"attn.in_proj_{kind}") for kind in ("weight", "bias") for part in "qkv"),
 )
+
+X_ATTENTION: tuple[Rule, ...] = tuple((f"{part}_proj", f"to_{part}") for part in ("q", "k", "v", "out"))
+X_MLP: tuple[Rule, ...] = (("fc1", "net.0.0"), ("fc2", "net.2"))
 
 Form = Literal["same", "convolution", "transposed"]
 
@@ -205,3 +209,17 @@ def open_clip_places(config: CLIPTextConfig, inside: str = "") -> Iterator[Place
         yield Place(f"{inside}layers.{layer}", f"transformer.resblocks.{layer}", OPEN_CLIP)
     yield Place(f"{inside}final_layer_norm", "ln_final")
     yield Place("text_projection.weight", "text_projection", form="transposed")
+
+
+def bert_places(config: LDMBertConfig) -> Iterator[Place]:
+    """LDM's own text tower, of x-transformers: attentions and MLPs are numbered through there."""
+    yield Place("embeddings.token_embedding", "token_emb")
+    yield Place("embeddings.position_embedding", "pos_emb.emb")
+    for layer in range(config.layers):
+        attention, mlp = (f"attn_layers.layers.{2 * layer + i}" for i in (0, 1))
+        yield Place(f"layers.{layer}.layer_norm1", f"{attention}.0")
+        yield Place(f"layers.{layer}.self_attn", f"{attention}.1", X_ATTENTION)
+        yield Place(f"layers.{layer}.layer_norm2", f"{mlp}.0")
+        yield Place(f"layers.{layer}.mlp", f"{mlp}.1", X_MLP)
+    yield Place("norm", "norm")
+    yield Place("to_logits", "to_logits")

@@ -45,7 +45,7 @@ class LDMBertModel(nn.Module):
     """tau(y): tokens (B, n) of integers -> embeddings (B, n, width), after the final layer norm. ValueError for more
     tokens than it has positions.
 
-    `to_logits` takes no part: it is of x-transformers' wrapper, every published file has it, and so it is kept.
+    `to_logits` takes no part: it belongs to x-transformers' wrapper, every published file has it, and so it is kept.
     """
 
     def __init__(self, config: LDMBertConfig) -> None:
@@ -56,7 +56,7 @@ class LDMBertModel(nn.Module):
         self.layers = nn.ModuleList(
             EncoderLayer(config, causal=False, inner=inner, bias=False) for _ in range(config.layers)
         )
-        self.final_layer_norm = nn.LayerNorm(config.width, eps=config.norm_eps)
+        self.norm = nn.LayerNorm(config.width, eps=config.norm_eps)
         self.to_logits = nn.Linear(config.width, config.vocab_size)
         self.dropout = nn.Dropout(config.dropout)
 
@@ -67,5 +67,5 @@ class LDMBertModel(nn.Module):
         x: Tensor = self.dropout(self.embeddings(tokens))
         for layer in self.layers:
             x = layer(x)
-        out: Tensor = self.final_layer_norm(x)
+        out: Tensor = self.norm(x)
         return out

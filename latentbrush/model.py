@@ -116,7 +116,10 @@ class LatentDiffusion:
         steps = min(ModelDefaults.steps, self.schedule.num_train_timesteps)
         xl = self.is_xl and self.task == "text-to-image"
         return ModelDefaults(
-            steps=steps, guidance=XL_GUIDANCE if xl else ModelDefaults.guidance, width=side, height=side
+            steps=steps,
+            guidance=1.0 if self.reads_bert else XL_GUIDANCE if xl else ModelDefaults.guidance,
+            width=side,
+            height=side,
         )
 
     def _find_task(self) -> Task:
@@ -129,6 +132,11 @@ class LatentDiffusion:
                 f"{text.width}; take both from one model"
             )
         return task
+
+    @property
+    def reads_bert(self) -> bool:
+        """Is it LDM's own text-to-image model, with a tower trained together with the UNet?"""
+        return isinstance(self.text, TextConditioner) and self.text.reads_bert
 
     @property
     def is_xl(self) -> bool:

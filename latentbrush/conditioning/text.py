@@ -29,6 +29,11 @@ class TextConditioner(nn.Module):
         self.encoder = encoder
 
     @property
+    def reads_bert(self) -> bool:
+        """Is it LDM's own, which reads BERT's word pieces?"""
+        return isinstance(self.encoder, LDMBertModel)
+
+    @property
     def width(self) -> int:
         """Of the context."""
         return self.encoder.config.width

@@ -1,6 +1,7 @@
 """A model's folder, the native format: diffusers' own, with latentbrush.json beside for our defaults.
 
 model_index.json   unet/   vae/   text_encoder/   tokenizer/   scheduler/   latentbrush.json
+(LDM's own text-to-image model: vqvae/ and bert/ instead of vae/ and text_encoder/)
 """
 
 from __future__ import annotations
@@ -12,18 +13,19 @@ from typing import Any
 import torch
 from torch import nn
 
-from latentbrush.conditioning import Tokenizer, XLTextConditioner
+from latentbrush.conditioning import PromptTokenizer, Tokenizer, XLTextConditioner
 from latentbrush.devices import choose_device, choose_dtype, enough_memory
 from latentbrush.errors import UserError
 from latentbrush.files import write_json
 from latentbrush.formats import configs
-from latentbrush.formats.index import INDEX, TOKENIZERS, TOWERS, Index, pipeline_name, read_index, write_index
+from latentbrush.formats.bert import read_bert_config
+from latentbrush.formats.index import BERT, INDEX, TOKENIZERS, TOWERS, Index, pipeline_name, read_index, write_index
 from latentbrush.formats.links import refuse_links_out
 from latentbrush.formats.network import KINDS, Fill, fields_of, filled_from, read_network, write_network
 from latentbrush.formats.replace import replaced_folder
 from latentbrush.formats.scheduler import Scheduler, read_scheduler, write_scheduler
 from latentbrush.formats.shipped import resolve_model
-from latentbrush.formats.text import read_text, text_networks, write_text
+from latentbrush.formats.text import bert_tokenizer, read_text, text_networks, write_text
 from latentbrush.formats.weights import Entry, check_weights, find_weights, stored_dtype
 from latentbrush.model import LatentDiffusion, ModelDefaults
 from latentbrush.nn import AutoencoderKL, UNet
@@ -89,17 +91,26 @@ def outline_model(model: str | Path, *, sampler: str | None = None) -> LatentDif
     return assemble(directory, sampler, filled_from(directory, None), _origin(directory, sampler))
 
 
-def load_tokenizer(model: str | Path) -> Tokenizer:
+def load_tokenizer(model: str | Path) -> PromptTokenizer:
     """A model's tokeniser alone, of two the second. UserError for what of its files is missing, broken or foreign."""
     directory = _resolved(model)
-    second = read_index(directory).is_xl
+    index = read_index(directory)
+    if index.reads_bert:
+        bert = read_bert_config(fields_of(directory / BERT / "config.json"))
+        return bert_tokenizer(directory, bert.max_positions)
+    second = index.is_xl
     config = configs.read_text_config(fields_of(directory / TOWERS[second] / "config.json"))
     return Tokenizer.from_folder(directory / TOKENIZERS[second], positions=config.max_positions)
 
 
 def networks_of(model: LatentDiffusion) -> dict[str, nn.Module]:
     """Part -> network, by the names of the folders in which they lie."""
-    return {"unet": model.unet, "vae": model.autoencoder, **text_networks(model.text)}
+    return {"unet": model.unet, _stage(model.reads_bert): model.autoencoder, **text_networks(model.text)}
+
+
+def _stage(reads_bert: bool) -> str:
+    """Where the autoencoder lies."""
+    return "vqvae" if reads_bert else "vae"
 
 
 def weight_entries(model: LatentDiffusion, directory: Path) -> dict[str, list[Entry]]:
@@ -123,9 +134,9 @@ def assemble(directory: Path, sampler: str | None, fill: Fill, origin: Origin) -
     scheduler = _read_scheduler(directory, index, sampler)
     text = read_text(directory, index, fill)
     options, defaults = _read_ours(directory)
-    unet = (configs.read_unet_config, UNet)
+    unet, stage = (configs.read_unet_config, UNet), _stage(index.reads_bert)
     model = LatentDiffusion(
-        read_network("vae", directory / "vae", AUTOENCODER_READERS, fill),
+        read_network(stage, directory / stage, AUTOENCODER_READERS, fill),
         read_network("unet", directory / "unet", unet, fill),
         text,
         schedule=scheduler.schedule,
@@ -174,7 +185,7 @@ def save_model(
         write_json(new / INDEX, write_index(index))
         write_text(new, model.text, dtype)
         write_network("unet", new / "unet", model.unet, configs.write_unet_config(model.unet.config), dtype)
-        _write_autoencoder(new / "vae", model.autoencoder, dtype)
+        _write_autoencoder(new / _stage(model.reads_bert), model.autoencoder, dtype)
         _write_ours(new, model)
 
 
@@ -183,9 +194,10 @@ def _write_scheduler(directory: Path, model: LatentDiffusion) -> Index:
     aesthetic = model.micro_count == AESTHETIC_NUMBERS
     towers = text_networks(model.text)
     tokenizers = [name for tower, name in zip(TOWERS, TOKENIZERS, strict=True) if tower in towers]
+    tokenizers = ["tokenizer"] if model.reads_bert else tokenizers
     index = Index(
-        pipeline=pipeline_name(model.task, xl=model.is_xl, aesthetic=aesthetic),
-        parts=("vae", "unet", *towers, *tokenizers),
+        pipeline=pipeline_name(model.task, xl=model.is_xl, aesthetic=aesthetic, bert=model.reads_bert),
+        parts=(_stage(model.reads_bert), "unet", *towers, *tokenizers),
         scheduler="",
         zero_empty=isinstance(model.text, XLTextConditioner) and model.text.zero_empty,
         aesthetic=aesthetic,

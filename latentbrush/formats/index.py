@@ -16,7 +16,7 @@ from latentbrush.files import read_json
 from latentbrush.formats.configs import DIFFUSERS_VERSION
 from latentbrush.formats.fields import Fields
 
-__all__ = ["INDEX", "TOKENIZERS", "TOWERS", "Index", "pipeline_name", "read_index", "write_index"]
+__all__ = ["BERT", "INDEX", "TOKENIZERS", "TOWERS", "Index", "pipeline_name", "read_index", "write_index"]
 
 INDEX = "model_index.json"
 CLASSES: Mapping[str, tuple[str, tuple[str, ...]]] = {
@@ -26,6 +26,14 @@ CLASSES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "text_encoder_2": ("transformers", ("CLIPTextModelWithProjection",)),
     "tokenizer": ("transformers", ("CLIPTokenizer", "CLIPTokenizerFast")),
     "tokenizer_2": ("transformers", ("CLIPTokenizer", "CLIPTokenizerFast")),
+}
+BERT = "bert"
+"""The tower of LDM's own text-to-image model, whose other parts have names of their own, too."""
+LDM_CLASSES: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    "vqvae": ("diffusers", ("AutoencoderKL",)),
+    "unet": CLASSES["unet"],
+    BERT: ("latent_diffusion", ("LDMBertModel",)),
+    "tokenizer": ("transformers", ("BertTokenizer", "BertTokenizerFast")),
 }
 TOWERS, TOKENIZERS = ("text_encoder", "text_encoder_2"), ("tokenizer", "tokenizer_2")
 # Not run here: the safety checker, and what serves it, image prompts or the estimation of depth.
@@ -41,12 +49,14 @@ XL_PIPELINES: Mapping[Task, str] = {
     "text-to-image": "StableDiffusionXLPipeline",
     "inpainting": "StableDiffusionXLInpaintPipeline",
 }
+LDM_TEXT = "LDMTextToImagePipeline"
 REFINER = "StableDiffusionXLImg2ImgPipeline"
 PLAIN_OFFSET = (
     "StableDiffusionXL",
     "StableDiffusionInstructPix2Pix",
     "StableDiffusionDepth2Img",
     "StableDiffusionUpscale",
+    LDM_TEXT,
 )
 """Pipelines that take a scheduler's steps_offset as its file states it. The others always take 1."""
 
@@ -70,13 +80,25 @@ class Index:
         return "text_encoder_2" in self.parts
 
     @property
+    def reads_bert(self) -> bool:
+        """Is it LDM's own text-to-image model?"""
+        return BERT in self.parts
+
+    @property
+    def classes(self) -> Mapping[str, tuple[str, tuple[str, ...]]]:
+        """Part -> the library and the classes that it may be of, the one that we write first."""
+        return LDM_CLASSES if self.reads_bert else CLASSES
+
+    @property
     def keeps_offset(self) -> bool:
         """Does its pipeline take the scheduler's steps_offset as stated?"""
         return self.pipeline.startswith(PLAIN_OFFSET)
 
 
-def pipeline_name(task: Task, *, xl: bool, aesthetic: bool) -> str:
+def pipeline_name(task: Task, *, xl: bool, aesthetic: bool, bert: bool = False) -> str:
     """The diffusers pipeline for a model. UserError where there is none."""
+    if bert and task == "text-to-image":
+        return LDM_TEXT
     if xl and aesthetic and task == "text-to-image":
         return REFINER
     names = XL_PIPELINES if xl else PIPELINES
@@ -93,8 +115,9 @@ def read_index(directory: Path) -> Index:
         raise UserError(f"{directory} has no {INDEX} (but {found}); give the folder that holds unet and vae")
     fields = Fields(path, read_json(path))
     parts = _parts(fields)
+    classes = LDM_CLASSES if BERT in parts else CLASSES
     for part in parts:
-        _check_class(fields, part)
+        _check_class(fields, part, classes[part])
     scheduler = fields.raw("scheduler")
     if not (isinstance(scheduler, list) and len(scheduler) == 2 and isinstance(scheduler[1], str)):
         raise fields.wrong("scheduler", scheduler, "a library and a class")
@@ -116,6 +139,8 @@ def read_index(directory: Path) -> Index:
 
 def _parts(fields: Fields) -> tuple[str, ...]:
     """Those that the folder must have: with a second tower, the first may be missing, its tokeniser with it."""
+    if fields.raw(BERT) not in (None, [None, None]):
+        return tuple(LDM_CLASSES)
     if fields.raw("text_encoder_2") in (None, [None, None]):
         return ("vae", "unet", "text_encoder", "tokenizer")
     first = (
@@ -124,13 +149,13 @@ def _parts(fields: Fields) -> tuple[str, ...]:
     return ("vae", "unet", *first, "text_encoder_2", "tokenizer_2")
 
 
-def _check_class(fields: Fields, part: str) -> None:
-    library, classes = CLASSES[part]
+def _check_class(fields: Fields, part: str, allowed: tuple[str, tuple[str, ...]]) -> None:
+    library, classes = allowed
     found = fields.raw(part)
     if found not in [[library, name] for name in classes]:
         raise UserError(
             f"{fields.path}: {part} of {fields.raw('_class_name')} is {found}; only {library}'s "
-            f"{' or '.join(classes)} is supported, as in Stable Diffusion"
+            f"{' or '.join(classes)} is supported there"
         )
 
 
@@ -139,6 +164,8 @@ def write_index(index: Index) -> dict[str, Any]:
     optional = [*TOWERS, *TOKENIZERS] if index.is_xl else ["safety_checker"]
     absent = [*optional, "feature_extractor", "image_encoder"]
     checked = {"requires_safety_checker": False}
+    if index.reads_bert:
+        absent, checked = [], {}
     if index.pipeline == DEPTH:
         absent, checked = ["depth_estimator", "feature_extractor"], {}
     return {
@@ -147,7 +174,7 @@ def write_index(index: Index) -> dict[str, Any]:
         **{part: [None, None] for part in sorted(absent)},
         **(_xl_settings(index) if index.is_xl else checked),
         "scheduler": ["diffusers", index.scheduler],
-        **{part: [CLASSES[part][0], CLASSES[part][1][0]] for part in index.parts},
+        **{part: [index.classes[part][0], index.classes[part][1][0]] for part in index.parts},
     }
 
 

@@ -80,6 +80,7 @@ AUTOENCODER = Names(
     older=(("query", "to_q"), ("key", "to_k"), ("value", "to_v"), ("proj_attn", "to_out.0")),
 )
 
+# LDM's KL autoencoders lie under the same name as its others, and have no codebook.
 VQ = Names((("codebook", "quantize.embedding"), *AUTOENCODER.rules), older=AUTOENCODER.older)
 
 # transformers 5 leaves the prefix out; all versions read it. Old files hold the buffer 0 .. 76 as well.

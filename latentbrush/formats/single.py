@@ -18,12 +18,14 @@ from latentbrush.devices import precision
 from latentbrush.diffusion import Schedule
 from latentbrush.errors import UserError, short
 from latentbrush.formats import configs
+from latentbrush.formats.bert import read_bert_config
 from latentbrush.formats.clip_configs import read_projected_text_config
 from latentbrush.formats.compvis import (
     EMA,
     UNET_PREFIX,
     Stored,
     autoencoder_places,
+    bert_places,
     clip_places,
     ema_key,
     layout,
@@ -35,12 +37,13 @@ from latentbrush.formats.index import read_index
 from latentbrush.formats.network import read_network
 from latentbrush.formats.store import TensorFile
 from latentbrush.formats.weights import FLOATS, HALVES, Entry, all_finite, listed
-from latentbrush.nn import AutoencoderKL, CLIPTextModel, ProjectedTextModel, UNet
+from latentbrush.nn import AutoencoderKL, CLIPTextModel, LDMBertModel, ProjectedTextModel, UNet
 
 __all__ = ["SingleFile", "Weights", "behind_keys", "empty_networks", "layouts_of"]
 
 Weights = Literal["ema", "raw"]
 CLIP_PREFIXES = ("cond_stage_model.transformer.", "conditioner.embedders.0.transformer.")
+BERT_PREFIX = "cond_stage_model.transformer."
 OPEN_CLIP_PREFIXES = ("cond_stage_model.model.", "conditioner.embedders.0.model.", "conditioner.embedders.1.model.")
 TABLES = frozenset(
     {"betas", "alphas_cumprod", "alphas_cumprod_prev", "sqrt_alphas_cumprod", "sqrt_one_minus_alphas_cumprod"}
@@ -60,9 +63,11 @@ DROPPED = TABLES | {
 DROPPED_BELOW = ("first_stage_model.loss.", "model_ema.first_stage_model", "model_ema.cond_stage_model")
 READERS: Mapping[str, tuple[Callable[[Fields], Any], Callable[[Any], nn.Module]]] = {
     "vae": (configs.read_autoencoder_config, AutoencoderKL),
+    "vqvae": (configs.read_autoencoder_config, AutoencoderKL),
     "unet": (configs.read_unet_config, UNet),
     "text_encoder": (configs.read_text_config, CLIPTextModel),
     "text_encoder_2": (read_projected_text_config, ProjectedTextModel),
+    "bert": (read_bert_config, LDMBertModel),
 }
 SCHEDULE_TOLERANCE = 2e-3
 """Of the table of alphas; in half precision it is off by a quarter of that."""
@@ -89,6 +94,8 @@ def layouts_of(networks: Mapping[str, nn.Module], *, open_clip: bool | None = No
             places, prefix = unet_places(network.config), UNET_PREFIX
         elif isinstance(network, AutoencoderKL):
             places, prefix = autoencoder_places(network.config), "first_stage_model."
+        elif isinstance(network, LDMBertModel):
+            places, prefix = bert_places(network.config), BERT_PREFIX
         elif isinstance(network, ProjectedTextModel):
             places = open_clip_places(network.config.text, "text_model.")
             prefix = OPEN_CLIP_PREFIXES[2 if "text_encoder" in networks else 1]
@@ -109,6 +116,8 @@ def behind_keys(networks: Mapping[str, nn.Module]) -> set[str]:
     and what only CLIP's own training asked for."""
     if "text_encoder_2" in networks:
         return {f"{prefix}logit_scale" for prefix in OPEN_CLIP_PREFIXES[1:]}
+    if "text_encoder" not in networks:
+        return set()
     text, prefix = networks["text_encoder"], OPEN_CLIP_PREFIXES[0]
     assert isinstance(text, CLIPTextModel)
     layers = text.config.layers

@@ -26,8 +26,10 @@ WIDTHS = {"F16": 2, "BF16": 2, "F32": 4, "F64": 8}
 KIND_NAMES = {
     "unet": "UNet",
     "vae": "KL autoencoder",
+    "vqvae": "KL autoencoder",
     "text_encoder": "CLIP text tower",
     "text_encoder_2": "CLIP text tower",
+    "bert": "LDM's text tower",
 }
 FAMILIES = {0: "Stable Diffusion", 5: "Stable Diffusion XL's refiner", 6: "Stable Diffusion XL"}
 """By the numbers that the UNet takes beside the words."""
@@ -104,7 +106,7 @@ def summarise(
         parameters=parameters,
         size=sum(part.size for part in parts) if file is None else file.stat().st_size,
         memory={"float32": 4 * parameters, "float16": 2 * parameters},
-        family=f"{FAMILIES[outline.micro_count]}, {outline.task}",
+        family=f"{_family(outline)}, {outline.task}",
         told="" if outline.origin is None else outline.origin.note,
         prediction=outline.prediction,
         schedule=_schedule(outline),
@@ -117,6 +119,10 @@ def summarise(
         },
         latents={"channels": channels, "height": height, "width": width, "factor": outline.factor},
     )
+
+
+def _family(model: LatentDiffusion) -> str:
+    return "latent diffusion (LDM)" if model.reads_bert else FAMILIES[model.micro_count]
 
 
 def _part(name: str, kind: str, network: nn.Module, entries: Mapping[str, Iterable[Entry]]) -> PartSummary:

@@ -10,7 +10,15 @@ from torch import Tensor, nn
 
 from latentbrush.nn.transformer import EncoderLayer, LayerConfig
 
-__all__ = ["CLIPTextConfig", "CLIPTextModel", "ProjectedTextConfig", "ProjectedTextModel", "TextEmbeddings", "check_end", "end_state"]
+__all__ = [
+    "CLIPTextConfig",
+    "CLIPTextModel",
+    "ProjectedTextConfig",
+    "ProjectedTextModel",
+    "TextEmbeddings",
+    "check_end",
+    "end_state",
+]
 
 
 @dataclass(frozen=True, kw_only=True)

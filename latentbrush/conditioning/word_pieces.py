@@ -61,10 +61,11 @@ class WordPieceTokenizer(PromptTokenizer):
         """Read tokenizer.json, or vocab.txt, with their configuration file. UserError for missing, broken or foreign
         files."""
         folder = Path(directory)
-        normalizer: Any = None
+        normalizer, more = None, []
         if (folder / TOGETHER).is_file():
             content = read_json(folder / TOGETHER)
             vocab, normalizer = _together(folder / TOGETHER, content), content.get("normalizer")
+            more = content.get("added_tokens") or []
         elif (folder / VOCABULARY).is_file():
             vocab = _lines(folder / VOCABULARY)
         else:
@@ -84,7 +85,8 @@ class WordPieceTokenizer(PromptTokenizer):
             raise UserError(f"{path}: do_lower_case {lower_case} is not what {TOGETHER} says; correct one of them")
         names = {name: _token(path, config, key, getattr(USUAL, name)) for name, key in NAMES.items()}
         mask = _token(path, config, "mask_token", MASK)
-        _refuse_more(path, config, vocab, {*names.values(), mask})
+        for entries in (more, config.get("added_tokens_decoder") or {}):
+            _refuse_more(folder, entries, vocab, {*names.values(), mask})
         return cls(
             vocab,
             max_length=max_length,
@@ -163,15 +165,17 @@ def _token(path: Path, config: Mapping[str, Any], key: str, usual: str) -> str:
     return content
 
 
-def _refuse_more(path: Path, config: Mapping[str, Any], vocab: Mapping[str, int], known: set[str]) -> None:
-    """Of added tokens only the special ones: a vocabulary that was enlarged is not BERT's."""
-    entries = config.get("added_tokens_decoder") or {}
-    if not isinstance(entries, dict):
-        raise UserError(f"{path} describes its added tokens in no known way; copy it again")
-    for number, entry in entries.items():
-        token = entry.get("content") if isinstance(entry, dict) else entry
-        if token not in known or str(vocab.get(token)) != number:
+def _refuse_more(folder: Path, entries: Any, vocab: Mapping[str, int], known: set[str]) -> None:
+    """Of added tokens only the special ones: a vocabulary that was enlarged is not BERT's. `entries`: a list of
+    descriptions with their "id", or an object of numbers and descriptions."""
+    try:
+        pairs = [(e["id"], e) for e in entries] if isinstance(entries, list) else list(entries.items())
+        found = [(int(number), entry["content"]) for number, entry in pairs]
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise UserError(f"{folder} describes its added tokens in no known way; copy it again") from None
+    for number, token in found:
+        if token not in known or vocab.get(token) != number:
             raise UserError(
-                f"{path}: added token {short(token)} with number {short(number)} is none of BERT's; "
+                f"{folder}: added token {short(token)} with number {number} is none of BERT's; "
                 "take the tokeniser's folder of the model itself"
             )

@@ -6,6 +6,7 @@ import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from itertools import islice
 from typing import Any, get_args
 
 import torch
@@ -137,13 +138,14 @@ def not_finite(batch: Tensor) -> list[int]:
 @contextmanager
 def in_float32(*modules: nn.Module) -> Iterator[None]:
     """Within it the modules compute in float32; weights in half precision come back bit for bit."""
-    before = [next(module.parameters()).dtype for module in modules]
+    # Some have no weights at all.
+    before = {module: parameter.dtype for module in modules for parameter in islice(module.parameters(), 1)}
     try:
-        for module in modules:
+        for module in before:
             _move(module, dtype=torch.float32)
         yield
     finally:
-        for module, dtype in zip(modules, before, strict=True):
+        for module, dtype in before.items():
             _move(module, dtype=dtype)
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from latentbrush.devices import HALVES, in_float32, not_finite, out_of_memory
 from latentbrush.errors import NotFiniteError
 from latentbrush.model import LatentDiffusion
-from latentbrush.nn import AutoencoderKL, Posterior, tiled_decode, tiled_encode
+from latentbrush.nn import FirstStage, Posterior, posterior_of, tiled_decode, tiled_encode
 from latentbrush.request import TILES_BEYOND, Tiles
 
 __all__ = ["Tiling", "decoded", "encoded"]
@@ -39,19 +39,19 @@ class Tiling:
             return "off"
         return "decode" if self._encoded_whole else "on"
 
-    def encode(self, autoencoder: AutoencoderKL, pixels: Tensor) -> Posterior:
-        """As `AutoencoderKL.encode`."""
+    def encode(self, autoencoder: FirstStage, pixels: Tensor) -> Posterior:
+        """As `posterior_of`."""
         self._begin_if_large(pixels.shape[-2] * pixels.shape[-1])
         if not self._encode:
-            whole = self._whole(autoencoder.encode, pixels)
+            whole = self._whole(lambda x: posterior_of(autoencoder, x), pixels)
             if whole is not None:
                 self._encoded_whole = True
                 return whole
             self._encoded_whole = False  # what was before was not good enough, or it would not be asked for again
         return tiled_encode(autoencoder, pixels)
 
-    def decode(self, autoencoder: AutoencoderKL, latents: Tensor) -> Tensor:
-        """As `AutoencoderKL.decode`."""
+    def decode(self, autoencoder: FirstStage, latents: Tensor) -> Tensor:
+        """As the first stage's own."""
         self._begin_if_large(latents.shape[-2] * latents.shape[-1] * autoencoder.config.factor**2)
         whole = None if self._decode else self._whole(autoencoder.decode, latents)
         return tiled_decode(autoencoder, latents) if whole is None else whole
@@ -106,7 +106,7 @@ def encoded(model: LatentDiffusion, pixels: Tensor, tiling: Tiling | None = None
     """
 
     def spoilt(posterior: Posterior) -> bool:
-        return bool(not_finite(torch.cat([posterior.mean, posterior.logvar])))
+        return bool(not_finite(torch.cat([posterior.mean, posterior.std])))
 
     tiling, pixels = tiling or Tiling(), pixels.to(model.device)
     posterior = tiling.encode(model.autoencoder, pixels.to(model.dtype))

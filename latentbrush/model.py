@@ -10,7 +10,15 @@ from typing import Any, get_args
 import torch
 from torch import nn
 
-from latentbrush.conditioning import Task, TextConditioner, XLTextConditioner, count_micro, find_task
+from latentbrush.conditioning import (
+    LabelConditioner,
+    Task,
+    TextConditioner,
+    XLTextConditioner,
+    count_micro,
+    find_label_task,
+    find_task,
+)
 from latentbrush.devices import OneAtATime
 from latentbrush.diffusion import (
     SAMPLERS,
@@ -23,8 +31,8 @@ from latentbrush.diffusion import (
     find_sampler,
     guided,
 )
-from latentbrush.errors import UserError
-from latentbrush.nn import AutoencoderKL, Condition, TinyAutoencoder, UNet
+from latentbrush.errors import UserError, short
+from latentbrush.nn import Condition, FirstStage, TinyAutoencoder, UNet, UNet2D
 from latentbrush.origin import Origin
 from latentbrush.request import MAX_SIDE
 
@@ -61,28 +69,32 @@ class ModelDefaults:
 
 
 class LatentDiffusion:
-    """An autoencoder, a UNet and a text conditioner, with the schedule that the UNet was trained on.
+    """A first stage, a UNet and a conditioner, with the schedule that the UNet was trained on.
 
-    `task`: what the UNet was trained to do, as its channels tell; `micro_count`: how many numbers it takes beside
-    the words, 6 in Stable Diffusion XL, 5 in its refiner, else none.
+    `text`: the conditioner, which reads words, or labels alone. `task`: what the UNet was trained to do, as its
+    channels tell; `micro_count`: how many numbers it takes beside the words, 6 in Stable Diffusion XL, 5 in its
+    refiner, else none.
     `schedule`: None for Stable Diffusion's. `prediction`: what the UNet's output means. `sampler`: the one
     used unless a request names another; `plan_options`: fields of `PlanConfig` that hold for every sampler,
-    the others keep that sampler's own defaults. `threshold`: of x0 at every call, if any.
-    `defaults`: None for 50 steps (or all there are), guidance 7.5 and the size that the UNet was trained at.
+    the others keep that sampler's own defaults. `threshold`: of x0 at every call, if any; `clip`: instead, to how far
+    from 0, for models of pixels.
+    `defaults`: None for 50 steps (or all there are), guidance 7.5, none without words, and the size that the UNet was
+    trained at.
     `origin`: the files it was read from, if any. UserError, with the numbers, where parts do not fit together.
     """
 
     def __init__(
         self,
-        autoencoder: AutoencoderKL,
-        unet: UNet,
-        text: TextConditioner | XLTextConditioner,
+        autoencoder: FirstStage,
+        unet: UNet | UNet2D,
+        text: TextConditioner | XLTextConditioner | LabelConditioner,
         *,
         schedule: Schedule | None = None,
         prediction: Prediction = "epsilon",
         sampler: str = "ddim",
         plan_options: Mapping[str, Any] | None = None,
         threshold: Threshold | None = None,
+        clip: float | None = None,
         defaults: ModelDefaults | None = None,
         origin: Origin | None = None,
     ) -> None:
@@ -100,7 +112,7 @@ class LatentDiffusion:
         self.prediction: Prediction = prediction
         self.sampler = sampler
         self.plan_options = dict(STABLE_DIFFUSION_PLAN if plan_options is None else plan_options)
-        self.threshold = threshold
+        self.threshold, self.clip = threshold, clip
         self.plan_config()
         self.defaults = self._published_defaults() if defaults is None else defaults
         self.latent_shape(self.defaults.width, self.defaults.height)
@@ -113,23 +125,29 @@ class LatentDiffusion:
     def _published_defaults(self) -> ModelDefaults:
         """Those of diffusers' pipeline for it, as far as the schedule has so many steps."""
         side = self.unet.config.sample_size * self.factor
-        steps = min(ModelDefaults.steps, self.schedule.num_train_timesteps)
+        # DDPM has as many steps as it was trained with; only samplers after it take fewer.
+        most = self.schedule.num_train_timesteps
+        steps = most if self.sampler == "ddpm" and not self.reads_words else min(ModelDefaults.steps, most)
         xl = self.is_xl and self.task == "text-to-image"
-        return ModelDefaults(
-            steps=steps,
-            guidance=1.0 if self.reads_bert else XL_GUIDANCE if xl else ModelDefaults.guidance,
-            width=side,
-            height=side,
-        )
+        guidance = 1.0 if self.reads_bert else XL_GUIDANCE if xl else ModelDefaults.guidance
+        return ModelDefaults(steps=steps, guidance=guidance if self.reads_words else 1.0, width=side, height=side)
 
     def _find_task(self) -> Task:
         """The task, where all widths agree."""
         latent, unet, text = self.autoencoder.config.latent_channels, self.unet.config, self.text
-        task = find_task(unet.in_channels, unet.out_channels, latent, unet.classes)
+        if isinstance(text, LabelConditioner):
+            task = find_label_task(unet.in_channels, unet.out_channels, latent, text.classes)
+        else:
+            task = find_task(unet.in_channels, unet.out_channels, latent, unet.classes)
         if unet.context_width != text.width:
             raise UserError(
                 f"the UNet reads a context of width {unet.context_width}, the text tower writes "
                 f"{text.width}; take both from one model"
+            )
+        if isinstance(text, LabelConditioner) and not text.width and text.classes != unet.classes:
+            raise UserError(
+                f"the UNet knows {unet.classes or 'no'} classes, the conditioner {text.classes or 'none'}; give it as "
+                "many"
             )
         return task
 
@@ -137,6 +155,31 @@ class LatentDiffusion:
     def reads_bert(self) -> bool:
         """Is it LDM's own text-to-image model, with a tower trained together with the UNet?"""
         return isinstance(self.text, TextConditioner) and self.text.reads_bert
+
+    @property
+    def reads_words(self) -> bool:
+        """Is it told words? Else the number of a class, or nothing."""
+        return not isinstance(self.text, LabelConditioner)
+
+    def said(self, prompt: str, label: int | None) -> str | int | None:
+        """What its conditioner is told for one picture. UserError, in words of a request, where that is not it."""
+        if not isinstance(self.text, LabelConditioner):
+            if label is not None:
+                raise UserError(f"the label is {label}, but the model reads words and knows no classes; leave it out")
+            return prompt
+        if prompt:
+            raise UserError(
+                f"the prompt is {short(prompt)}, but the model reads no words; leave it out (latentbrush sample)"
+            )
+        classes = self.text.classes
+        if classes is None and label is not None:
+            raise UserError(f"the label is {label}, but the model knows no classes; leave it out")
+        if classes is not None and (label is None or label >= classes):
+            found = "there is no label" if label is None else f"the label is {label}"
+            raise UserError(
+                f"{found}, but the model paints one of {classes} classes; give a label from 0 to {classes - 1}"
+            )
+        return label
 
     @property
     def is_xl(self) -> bool:
@@ -149,7 +192,7 @@ class LatentDiffusion:
         return self.autoencoder.config.factor
 
     @property
-    def decoder(self) -> AutoencoderKL | TinyAutoencoder:
+    def decoder(self) -> FirstStage | TinyAutoencoder:
         """What makes pictures of latents."""
         return self.autoencoder if self.fast_decoder is None else self.fast_decoder
 
@@ -198,12 +241,10 @@ class LatentDiffusion:
         A UNet is there for a whole batch; pictures are those of `to(device)`, bit for bit.
         """
         self.to("cpu")
-        autoencoder = self.autoencoder
-        doors = [autoencoder.encoder, autoencoder.decoder, autoencoder.post_quant_conv]
         parts: dict[nn.Module, list[nn.Module]] = {
             self.text: [self.text],
             self.unet: [self.unet],
-            autoencoder: [door for door in doors if door is not None],
+            self.autoencoder: self.autoencoder.doors,
         }
         self._waiting = OneAtATime(torch.device(device), parts)
         if self.fast_decoder is not None:
@@ -211,13 +252,17 @@ class LatentDiffusion:
         return self
 
     def latent_shape(self, width: int, height: int) -> tuple[int, int, int]:
-        """(c, h, w) of the latents of a `width` x `height` picture; UserError unless f divides both."""
+        """(c, h, w) of the latents of a `width` x `height` picture; UserError unless f divides both, and it is not
+        smaller than the UNet takes."""
         f = self.factor
         if width < 1 or height < 1 or width % f or height % f:
             near = "x".join(str(max(f, (side + f // 2) // f * f)) for side in (width, height))
             raise UserError(
                 f"size {width}x{height} does not fit: both sides must be multiples of {f} pixels; the nearest is {near}"
             )
+        least = f * self.unet.config.least_side
+        if min(width, height) < least:
+            raise UserError(f"size {width}x{height} is too small for the UNet; choose at least {least} pixels a side")
         return self.autoencoder.config.latent_channels, height // f, width // f
 
     def plan_config(self, sampler: str | None = None, sigmas: str | None = None) -> PlanConfig:
@@ -241,4 +286,4 @@ class LatentDiffusion:
 
     def denoiser(self, condition: Condition, guidance: Sequence[Guidance] = ()) -> Denoiser:
         """The UNet under a condition of B and any methods of guidance, as samplers call it."""
-        return Denoiser(guided(self.unet, condition, guidance), self.prediction, threshold=self.threshold)
+        return Denoiser(guided(self.unet, condition, guidance), self.prediction, self.clip, self.threshold)

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from latentbrush.conditioning import MicroNumbers
+from latentbrush.conditioning import LabelConditioner, MicroNumbers
 from latentbrush.data.pixels import to_image
 from latentbrush.devices import HALVES, enough_memory, in_float32, not_finite, precision
 from latentbrush.diffusion import (
@@ -27,7 +27,7 @@ from latentbrush.diffusion import (
     picture_seeds,
 )
 from latentbrush.diffusion.image_guidance import ImageGuidance
-from latentbrush.errors import UserError
+from latentbrush.errors import UserError, short
 from latentbrush.formats import PictureRecord, record_of
 from latentbrush.latents import Tiling, decoded
 from latentbrush.model import LatentDiffusion
@@ -104,8 +104,8 @@ def stream(
             painted = [pictures.image.copy() for _ in together]
         else:
             with _enough_memory(request, len(together)):
-                prompts = [request.prompt] * len(together)
-                pixels = paint(model, prompts, together, request, on_step or keep, given, tiling)
+                said = [model.said(request.prompt, request.label)] * len(together)
+                pixels = paint(model, said, together, request, on_step or keep, given, tiling)
             painted = [to_image(one) for one in pixels]
         if request.start.paste:
             painted = [pictures.pasted(one) for one in painted]
@@ -124,14 +124,16 @@ def _enough_memory(request: ImageRequest, count: int) -> AbstractContextManager[
 @torch.inference_mode()
 def paint(
     model: LatentDiffusion,
-    prompts: Sequence[str],
+    said: Sequence[str | int | None],
     seeds: Sequence[int],
     request: ImageRequest,
     on_step: OnStep = keep,
     given: Given | None = None,
     tiling: Tiling | None = None,
 ) -> Tensor:
-    """One batch, picture i of prompts[i] and seeds[i], the rest as the resolved `request` says.
+    """One batch, picture i of what is said[i] and seeds[i], the rest as the resolved `request` says.
+
+    `said`: prompts, or labels, or None, as `LatentDiffusion.said` tells.
 
     `given`: the request's pictures, if it has any; `tiling`: None for a new one, as the request says.
     Returns (B, 3, H, W), about [-1, 1].
@@ -139,11 +141,11 @@ def paint(
     their decoding alone if it was that. UserError for what is not finite then, either.
     """
     half, draws = model.dtype in HALVES, model.dtype
-    x = _sampled(model, prompts, seeds, request, on_step, given or Given(), draws)
+    x = _sampled(model, said, seeds, request, on_step, given or Given(), draws)
     if half and (spoilt := not_finite(x)):
         # All of them: whoever watches or changes steps counts on the batch. What was finite stays as it was.
         with in_float32(model.text, model.unet):
-            again = _sampled(model, prompts, seeds, request, on_step, given or Given(), draws)
+            again = _sampled(model, said, seeds, request, on_step, given or Given(), draws)
         x = x.float()
         x[spoilt] = again[spoilt]
     weight = request.guidance.weight
@@ -159,7 +161,7 @@ def paint(
 
 def _sampled(
     model: LatentDiffusion,
-    prompts: Sequence[str],
+    said: Sequence[str | int | None],
     seeds: Sequence[int],
     request: ImageRequest,
     on_step: OnStep,
@@ -178,15 +180,16 @@ def _sampled(
 
     begun = begin(given, plan, noise, on_step)
 
-    def told(read: Callable[[Sequence[str]], Condition], words: Sequence[str], *, negative: bool = False) -> Condition:
+    def told(read: Callable[..., Condition], said: Sequence[str | int | None], *, negative: bool = False) -> Condition:
         micro = _micro(model, request, len(seeds), negative=negative)
-        return replace(_encode(read, words), micro=micro, channels=begun.channels)
+        return replace(_encode(read, said), micro=micro, channels=begun.channels)
 
-    condition = told(model.text, prompts)
+    condition = told(model.text, said)
     methods: list[Guidance] = []
     editing = model.task == "editing"
     if guidance.weight != 1 or (editing and request.control.weight != 1):
-        negative = told(model.text.negative, [guidance.negative] * len(seeds), negative=True)
+        words = [guidance.negative] * len(seeds)
+        negative = told(model.text.negative, words if model.reads_words else said, negative=True)
         if editing and begun.channels is not None:
             blind = replace(negative, channels=torch.zeros_like(begun.channels))
             methods = [ImageGuidance(negative, blind, guidance.weight, request.control.weight)]
@@ -198,10 +201,10 @@ def _sampled(
     return run(model.denoiser(condition, methods), begun.x, plan.steps, noise, begun.on_step, **plan.options)
 
 
-def _encode(read: Callable[[Sequence[str]], Condition], prompts: Sequence[str]) -> Condition:
+def _encode(read: Callable[..., Condition], said: Sequence[str | int | None]) -> Condition:
     """Each distinct prompt is encoded once, so that a picture's words do not depend on its company either."""
-    distinct = list(dict.fromkeys(prompts))
-    return read(distinct).rows([distinct.index(prompt) for prompt in prompts])
+    distinct = list(dict.fromkeys(said))
+    return read(distinct).rows([distinct.index(one) for one in said])
 
 
 def _micro(model: LatentDiffusion, request: ImageRequest, batch: int, *, negative: bool = False) -> Tensor | None:
@@ -249,6 +252,7 @@ def resolve(model: LatentDiffusion, request: ImageRequest) -> ImageRequest:
     model.latent_shape(width, height)
     picture_seeds(seed, sampling.count)
     _check_task(model, request)
+    _check_said(model, request)
     resolved = request.model_copy(
         update={
             "model": request.model.model_copy(update={"dtype": dtype, "fast_decoder": fast}),
@@ -296,6 +300,23 @@ def _check_task(model: LatentDiffusion, request: ImageRequest) -> None:
         raise UserError(
             f"the model was trained for {model.task} and reads no picture beside the words; leave that (the control) "
             "out, or name a model trained for editing or depth-to-image (--model)"
+        )
+
+
+def _check_said(model: LatentDiffusion, request: ImageRequest) -> None:
+    """UserError unless the request tells what the model is told, words or a label, and no more."""
+    model.said(request.prompt, request.label)
+    text, guidance = model.text, request.guidance
+    if not isinstance(text, LabelConditioner):
+        return
+    if guidance.negative:
+        raise UserError(
+            f"the negative prompt is {short(guidance.negative)}, but the model reads no words; leave it out"
+        )
+    if not text.guides and guidance.weight not in (None, 1):
+        raise UserError(
+            f"guidance is {guidance.weight:g}, but the model knows nothing to be guided away from; leave it out, or "
+            "choose 1"
         )
 
 

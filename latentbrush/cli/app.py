@@ -17,7 +17,7 @@ from latentbrush.cli.diffuse import diffuse
 from latentbrush.cli.evaluate import evaluate_app
 from latentbrush.cli.info import info
 from latentbrush.cli.interrupts import INTERRUPTED
-from latentbrush.cli.paint import depth2img, edit, img2img, inpaint, txt2img
+from latentbrush.cli.paint import depth2img, edit, img2img, inpaint, sample, txt2img
 from latentbrush.cli.reproduce import reproduce
 from latentbrush.cli.tokens import tokens
 from latentbrush.cli.train import train
@@ -33,6 +33,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(txt2img)
+app.command()(sample)
 app.command()(img2img)
 app.command()(inpaint)
 app.command()(edit)

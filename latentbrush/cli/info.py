@@ -99,7 +99,7 @@ def _print(summary: ModelSummary) -> None:
 
 def _facts(summary: ModelSummary) -> list[tuple[str, str]]:
     schedule, sampler, defaults = summary.schedule, summary.sampler, summary.defaults
-    tokens, latents = summary.tokens, summary.latents
+    latents = summary.latents
     betas = f", beta {schedule['beta_start']:g} to {schedule['beta_end']:g}" if schedule["beta_start"] else ""
     eta = f", eta {sampler['eta']:g}" if sampler["eta"] else ""
     f = latents["factor"]
@@ -117,12 +117,20 @@ def _facts(summary: ModelSummary) -> list[tuple[str, str]]:
             f"{defaults['width']}x{defaults['height']} pixels",
         ),
         ("latents", f"{latents['channels']} channels of {latents['width']}x{latents['height']}, f = {f}"),
-        (
-            "tokens",
-            f"{tokens['positions']} a prompt, of {tokens['vocabulary']:,}; context {tokens['context_width']} wide",
-        ),
+        *_told(summary),
         ("weights in memory", ", ".join(f"{megabytes(size)} as {dtype}" for dtype, size in summary.memory.items())),
     ]
+
+
+def _told(summary: ModelSummary) -> list[tuple[str, str]]:
+    """What a request tells it: words, the number of a class, or nothing."""
+    tokens = summary.tokens
+    if tokens:
+        wide = f"context {tokens['context_width']} wide"
+        return [("tokens", f"{tokens['positions']} a prompt, of {tokens['vocabulary']:,}; {wide}")]
+    if summary.classes is not None:
+        return [("labels", f"0 to {summary.classes - 1}")]
+    return [("tokens", "none: it reads no words")]
 
 
 def megabytes(size: int) -> str:

@@ -1,26 +1,29 @@
-"""`latentbrush txt2img`, `img2img`, `inpaint`, `edit`, `depth2img`: from a prompt, and pictures, to PNG files."""
+"""`latentbrush txt2img`, `img2img`, `inpaint`, `edit`, `depth2img`: from a prompt, and pictures, to PNG files;
+and `sample`, from neither."""
 
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from latentbrush.cli.options import filename, number
+from latentbrush.cli.options import filename, number, whole
 from latentbrush.cli.photo import photo_in
 from latentbrush.cli.progress import steps_bar
 from latentbrush.cli.shared import PaintOptions, with_paint_options
 from latentbrush.cli.tables import shown
 from latentbrush.cli.views import Views
-from latentbrush.errors import short
+from latentbrush.errors import UserError, short
 from latentbrush.request import Control, ImageRequest, Start
 
 if TYPE_CHECKING:  # the pipeline imports torch
+    from latentbrush.model import LatentDiffusion
     from latentbrush.pipeline import Images
 
-__all__ = ["depth2img", "edit", "img2img", "inpaint", "txt2img"]
+__all__ = ["depth2img", "edit", "img2img", "inpaint", "sample", "txt2img"]
 
 Prompt = Annotated[str, typer.Argument(help="What to paint.")]
 
@@ -29,6 +32,16 @@ Prompt = Annotated[str, typer.Argument(help="What to paint.")]
 def txt2img(prompt: Prompt, options: PaintOptions) -> None:
     """Paint PROMPT. Steps, guidance, sampler and size are the model's unless given."""
     paint_to_files(options.request(prompt), options)
+
+
+@partial(with_paint_options, without=["negative"])
+def sample(
+    label: Annotated[int | None, typer.Option(parser=whole, help="Of a class, from 0, if the model has any.")] = None,
+    *,
+    options: PaintOptions,
+) -> None:
+    """Paint by a model that reads no words. Steps, sampler and size are the model's unless given."""
+    paint_to_files(options.request("", label=label), options, words=False)
 
 
 @with_paint_options
@@ -63,12 +76,15 @@ def inpaint(
     *,
     options: PaintOptions,
 ) -> None:
-    """Paint PROMPT where a mask is white. What is black, or transparent, stays as it is, byte for byte."""
+    """Paint PROMPT where a mask is white. What is black, or transparent, stays as it is, byte for byte.
+
+    Of a model that reads no words the prompt is "".
+    """
     request = options.request(prompt, Start(strength=strength, paste=not no_paste))
     photo, cover = photo_in(image), photo_in(mask, "black")
     start = request.start.model_copy(update={"image": photo.sha256, "mask": cover.sha256})
     pictures = {photo.sha256: photo.image, cover.sha256: cover.image}
-    paint_to_files(request.model_copy(update={"start": start}), options, pictures)
+    paint_to_files(request.model_copy(update={"start": start}), options, pictures, words=True if prompt else None)
 
 
 @with_paint_options
@@ -110,12 +126,18 @@ def depth2img(
     )
 
 
-def paint_to_files(request: ImageRequest, options: PaintOptions, images: Images | None = None) -> None:
-    """Serve a request into PNG files; refuses what cannot be written before any work is done."""
+def paint_to_files(
+    request: ImageRequest, options: PaintOptions, images: Images | None = None, *, words: bool | None = True
+) -> None:
+    """Serve a request into PNG files; refuses what cannot be written before any work is done.
+
+    `words`: is the command for models that read them, or for the others? None for both.
+    """
     from latentbrush.formats import check_writable, output_paths, save_picture, texts_of
     from latentbrush.pipeline import plan_of, resolve, stream
 
     model = options.load(request)
+    _check_words(model, request.model.name, words=words)
     request = resolve(model, request)
     plan = plan_of(model, request)
     paths = output_paths(options.out, request)
@@ -131,3 +153,13 @@ def paint_to_files(request: ImageRequest, options: PaintOptions, images: Images 
             print(f"{shown(str(path))} (seed {picture.seed})")
             place = picture.index - picture.batch.first
             views.save(model, picture.index, place, picture.request.canvas.tiles)
+
+
+def _check_words(model: LatentDiffusion, name: str, *, words: bool | None) -> None:
+    if words is None or model.reads_words == words:
+        return
+    if words:
+        raise UserError(f"the model {short(name)} reads no words; paint with it by latentbrush sample --model {name}")
+    raise UserError(
+        f"the model {short(name)} reads words; paint with it by latentbrush txt2img PROMPT, or name another (--model)"
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import MISSING, dataclass, fields
 from functools import wraps
 from pathlib import Path
@@ -89,10 +89,11 @@ class PaintOptions:
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace existing pictures.")] = False
     no_metadata: NoMetadataOption = False
 
-    def request(self, prompt: str, start: Start | None = None) -> ImageRequest:
+    def request(self, prompt: str, start: Start | None = None, label: int | None = None) -> ImageRequest:
         """pydantic's ValidationError for values that no request can have."""
         return ImageRequest(
             prompt=prompt,
+            label=label,
             model=ModelRequest.model_validate(
                 {
                     "name": self.model,
@@ -133,8 +134,9 @@ class PaintOptions:
         return with_fast_decoder(model, request.model.fast_decoder)
 
 
-def with_paint_options(command: Callable[..., None]) -> Callable[..., None]:
-    """The command with an option for each field of `PaintOptions` instead of its parameter `options`.
+def with_paint_options(command: Callable[..., None], *, without: Collection[str] = ()) -> Callable[..., None]:
+    """The command with an option for each field of `PaintOptions`, but those it is `without`, instead of its parameter
+    `options`.
 
     Typer reads options from a function's signature, so it is given one in which they are spread out.
     """
@@ -144,6 +146,7 @@ def with_paint_options(command: Callable[..., None]) -> Callable[..., None]:
             field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=hints[field.name]
         )
         for field in fields(PaintOptions)
+        if field.name not in without
     ]
     assert not any(parameter.default is MISSING for parameter in shared)
     own = [

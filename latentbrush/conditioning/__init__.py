@@ -1,9 +1,10 @@
-"""What a user says -> Condition: the tokeniser and the text tower behind it."""
+"""What a user says -> Condition: the tokeniser and the text tower behind it, or the number of a class."""
 
 from latentbrush.conditioning.inpainting import Masked, hidden, keep_known, latent_mask
+from latentbrush.conditioning.label import ClassTokenConditioner, LabelConditioner
 from latentbrush.conditioning.prompt_tokenizer import Piece, PromptTokenizer
 from latentbrush.conditioning.spelling import SpelledToken, Spelling, spell
-from latentbrush.conditioning.task import Task, find_task
+from latentbrush.conditioning.task import Task, find_label_task, find_task
 from latentbrush.conditioning.text import TextConditioner
 from latentbrush.conditioning.tokenizer import Tokenizer, train_tokenizer
 from latentbrush.conditioning.tokenizer_files import SpecialTokens
@@ -11,6 +12,8 @@ from latentbrush.conditioning.word_pieces import WordPieceTokenizer
 from latentbrush.conditioning.xl import MicroNumbers, XLTextConditioner, count_micro
 
 __all__ = [
+    "ClassTokenConditioner",
+    "LabelConditioner",
     "Masked",
     "MicroNumbers",
     "Piece",
@@ -24,6 +27,7 @@ __all__ = [
     "WordPieceTokenizer",
     "XLTextConditioner",
     "count_micro",
+    "find_label_task",
     "find_task",
     "hidden",
     "keep_known",

@@ -7,9 +7,11 @@ from typing import Literal
 
 from latentbrush.errors import UserError
 
-__all__ = ["Task", "find_task"]
+__all__ = ["Task", "find_label_task", "find_task"]
 
-Task = Literal["text-to-image", "inpainting", "editing", "depth-to-image", "upscaling"]
+Task = Literal[
+    "text-to-image", "inpainting", "editing", "depth-to-image", "upscaling", "unconditional", "class-to-image"
+]
 
 FURTHER: Mapping[Task, Callable[[int], int]] = {
     "text-to-image": lambda latent: 0,
@@ -40,4 +42,20 @@ def find_task(in_channels: int, out_channels: int, latent_channels: int, classes
     raise UserError(
         f"the UNet goes from {in_channels} to {out_channels} channels, the autoencoder's latents have "
         f"{latent_channels}; with those it takes {known}; take both from one model"
+    )
+
+
+def find_label_task(in_channels: int, out_channels: int, latent_channels: int, classes: int | None) -> Task:
+    """The task of a UNet with these channels that reads no words, beside a first stage with so many of its latents.
+
+    `classes`: how many the model knows. UserError, with the numbers, for channels that it cannot have.
+    """
+    if classes is None and out_channels == latent_channels and in_channels == 2 * latent_channels + 1:
+        return "inpainting"  # the latents of the picture without what the mask covers, and the mask (LDM, section 4.5)
+    if in_channels == out_channels == latent_channels:
+        return "unconditional" if classes is None else "class-to-image"
+    raise UserError(
+        f"the UNet goes from {in_channels} to {out_channels} channels, what it paints has {latent_channels} (pixels 3, "
+        "latents as many as the autoencoder's); without words all of these agree, or for inpainting "
+        f"{2 * latent_channels + 1} go in; take both from one model"
     )

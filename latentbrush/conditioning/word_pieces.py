@@ -61,7 +61,8 @@ class WordPieceTokenizer(PromptTokenizer):
         """Read tokenizer.json, or vocab.txt, with their configuration file. UserError for missing, broken or foreign
         files."""
         folder = Path(directory)
-        normalizer, more = None, []
+        normalizer: Any = None
+        more: Any = []
         if (folder / TOGETHER).is_file():
             content = read_json(folder / TOGETHER)
             vocab, normalizer = _together(folder / TOGETHER, content), content.get("normalizer")

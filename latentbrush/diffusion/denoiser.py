@@ -28,13 +28,14 @@ class Denoised:
 
     `x0`: the estimate of the clean picture (clipped, where the denoiser clips); `eps`: of its noise;
     `raw`: the network's own output; `log_var`: what some networks say beside it of a step's log variance, in about
-    [-1, 1] between its least and its greatest.
+    [-1, 1] between its least and its greatest; `unclipped`: what x0 was, where the denoiser clips.
     """
 
     x0: Tensor
     eps: Tensor
     raw: Tensor
     log_var: Tensor | None = None
+    unclipped: Tensor | None = None
 
 
 class Denoise(Protocol):
@@ -121,11 +122,14 @@ class Denoiser:
             unit = x / r
             x0 = (a / r) * unit - (s / r) * raw
             eps = (s / r) * unit + (a / r) * raw
+        clipped = None
         if self.threshold is not None:
-            x0 = self.threshold(x0)
+            clipped = self.threshold(x0)
         elif self.clip is not None:
-            x0 = x0.clamp(-self.clip, self.clip)
-        return Denoised(x0=x0, eps=eps, raw=raw, log_var=log_var)
+            clipped = x0.clamp(-self.clip, self.clip)
+        if clipped is None:
+            return Denoised(x0=x0, eps=eps, raw=raw, log_var=log_var)
+        return Denoised(x0=clipped, eps=eps, raw=raw, log_var=log_var, unclipped=x0)
 
     def target(self, x0: Tensor, eps: Tensor, level: Level) -> Tensor:
         """What the network should say of x = alpha x0 + sigma eps. All (B, c, h, w)."""

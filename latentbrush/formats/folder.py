@@ -13,22 +13,47 @@ from typing import Any
 import torch
 from torch import nn
 
-from latentbrush.conditioning import PromptTokenizer, Tokenizer, XLTextConditioner
+from latentbrush.conditioning import (
+    ClassTokenConditioner,
+    LabelConditioner,
+    PromptTokenizer,
+    Tokenizer,
+    XLTextConditioner,
+)
 from latentbrush.devices import choose_device, choose_dtype, enough_memory
 from latentbrush.errors import UserError
 from latentbrush.files import write_json
 from latentbrush.formats import configs
 from latentbrush.formats.bert import read_bert_config
-from latentbrush.formats.index import BERT, INDEX, TOKENIZERS, TOWERS, Index, pipeline_name, read_index, write_index
+from latentbrush.formats.first_stage import (
+    AUTOENCODER_READERS,
+    read_first_stage,
+    stage_networks,
+    write_autoencoder,
+    write_first_stage,
+)
+from latentbrush.formats.index import (
+    BERT,
+    INDEX,
+    OWN,
+    TOKENIZERS,
+    TOWERS,
+    Index,
+    pipeline_name,
+    plain_pipeline_name,
+    read_index,
+    write_index,
+)
 from latentbrush.formats.links import refuse_links_out
 from latentbrush.formats.network import KINDS, Fill, fields_of, filled_from, read_network, write_network
 from latentbrush.formats.replace import replaced_folder
 from latentbrush.formats.scheduler import Scheduler, read_scheduler, write_scheduler
 from latentbrush.formats.shipped import resolve_model
 from latentbrush.formats.text import bert_tokenizer, read_text, text_networks, write_text
+from latentbrush.formats.unet2d import read_unet2d_config, write_unet2d_config
 from latentbrush.formats.weights import Entry, check_weights, find_weights, stored_dtype
 from latentbrush.model import LatentDiffusion, ModelDefaults
-from latentbrush.nn import AutoencoderKL, UNet
+from latentbrush.nn import AutoencoderKL, Pixels, UNet, UNet2D
 from latentbrush.origin import Origin
 
 __all__ = [
@@ -46,7 +71,6 @@ __all__ = [
 
 OURS = "latentbrush.json"
 SCHEDULER = "scheduler"
-AUTOENCODER_READERS = (configs.read_autoencoder_config, AutoencoderKL)
 AESTHETIC_NUMBERS = 5
 """What the refiner of Stable Diffusion XL takes beside the words, the last of them an aesthetic score."""
 
@@ -59,7 +83,7 @@ def load_model(
     device: torch.device | str = "auto",
     low_memory: bool = False,
 ) -> LatentDiffusion:
-    """Read a model of the Stable Diffusion 1, 2 or XL family, ready to paint (eval mode).
+    """Read a model of the Stable Diffusion 1, 2 or XL family, or one without words, ready to paint (eval mode).
 
     `model`: a folder, or the name of a shipped model. `sampler`: instead of the scheduler that the folder
     names, of which then only schedule, prediction type and spacing are read.
@@ -98,6 +122,8 @@ def load_tokenizer(model: str | Path) -> PromptTokenizer:
     if index.reads_bert:
         bert = read_bert_config(fields_of(directory / BERT / "config.json"))
         return bert_tokenizer(directory, bert.max_positions)
+    if not index.reads_words:
+        raise UserError(f"{directory} reads no words, so it has no tokeniser; name a model with a text tower")
     second = index.is_xl
     config = configs.read_text_config(fields_of(directory / TOWERS[second] / "config.json"))
     return Tokenizer.from_folder(directory / TOKENIZERS[second], positions=config.max_positions)
@@ -105,12 +131,8 @@ def load_tokenizer(model: str | Path) -> PromptTokenizer:
 
 def networks_of(model: LatentDiffusion) -> dict[str, nn.Module]:
     """Part -> network, by the names of the folders in which they lie."""
-    return {"unet": model.unet, _stage(model.reads_bert): model.autoencoder, **text_networks(model.text)}
-
-
-def _stage(reads_bert: bool) -> str:
-    """Where the autoencoder lies."""
-    return "vqvae" if reads_bert else "vae"
+    stages = stage_networks(model.autoencoder, bert=model.reads_bert)
+    return {"unet": model.unet, **stages, **text_networks(model.text)}
 
 
 def weight_entries(model: LatentDiffusion, directory: Path) -> dict[str, list[Entry]]:
@@ -132,18 +154,22 @@ def assemble(directory: Path, sampler: str | None, fill: Fill, origin: Origin) -
     """All parts together, as the settings in a folder describe them, with the weights that `fill` has for them."""
     index = read_index(directory)
     scheduler = _read_scheduler(directory, index, sampler)
-    text = read_text(directory, index, fill)
     options, defaults = _read_ours(directory)
-    unet, stage = (configs.read_unet_config, UNet), _stage(index.reads_bert)
+    unet: UNet | UNet2D
+    if index.wordless:
+        unet = read_network("unet", directory / "unet", (read_unet2d_config, UNet2D), fill)
+    else:
+        unet = read_network("unet", directory / "unet", (configs.read_unet_config, UNet), fill)
     model = LatentDiffusion(
-        read_network(stage, directory / stage, AUTOENCODER_READERS, fill),
-        read_network("unet", directory / "unet", unet, fill),
-        text,
+        read_first_stage(directory, index, fill, unet.config.sample_size),
+        unet,
+        LabelConditioner(unet.config.classes).eval() if index.wordless else read_text(directory, index, fill),
         schedule=scheduler.schedule,
         prediction=scheduler.prediction,
         sampler=scheduler.sampler,
         plan_options={**scheduler.plan_options, **options},
         threshold=scheduler.threshold,
+        clip=scheduler.clip,
         defaults=defaults,
         origin=origin,
     )
@@ -163,6 +189,8 @@ def _check_aesthetic(directory: Path, index: Index, model: LatentDiffusion) -> N
 def _read_scheduler(directory: Path, index: Index, sampler: str | None) -> Scheduler:
     fields = fields_of(directory / SCHEDULER / "scheduler_config.json")
     scheduler = read_scheduler(fields, index.scheduler, sampler)
+    if not index.keeps_clip:
+        scheduler = replace(scheduler, clip=None)
     if not index.keeps_offset:
         return scheduler
     return replace(scheduler, plan_options={**scheduler.plan_options, "steps_offset": fields.whole("steps_offset", 0)})
@@ -175,7 +203,7 @@ def save_model(
     dtype: torch.dtype = torch.float32,
     overwrite: bool = False,
 ) -> None:
-    """Write a folder that `load_model` and diffusers' StableDiffusionPipeline open.
+    """Write a folder that `load_model` and the diffusers pipeline for such a model open.
 
     `dtype`: float32 or float16, of the weights in the files. The folder appears whole or not at all.
     UserError for a folder that is there and not empty, unless `overwrite`, which replaces all of it.
@@ -184,34 +212,49 @@ def save_model(
         index = _write_scheduler(new / SCHEDULER, model)
         write_json(new / INDEX, write_index(index))
         write_text(new, model.text, dtype)
-        write_network("unet", new / "unet", model.unet, configs.write_unet_config(model.unet.config), dtype)
-        _write_autoencoder(new / _stage(model.reads_bert), model.autoencoder, dtype)
+        write_network("unet", new / "unet", model.unet, _unet_config(model.unet), dtype)
+        write_first_stage(new, model.autoencoder, dtype, bert=model.reads_bert)
         _write_ours(new, model)
 
 
 def _write_scheduler(directory: Path, model: LatentDiffusion) -> Index:
     """Writes it; returns the index in which it stands."""
-    aesthetic = model.micro_count == AESTHETIC_NUMBERS
-    towers = text_networks(model.text)
+    aesthetic, towers = model.micro_count == AESTHETIC_NUMBERS, text_networks(model.text)
+    stages = stage_networks(model.autoencoder, bert=model.reads_bert)
     tokenizers = [name for tower, name in zip(TOWERS, TOKENIZERS, strict=True) if tower in towers]
     tokenizers = ["tokenizer"] if model.reads_bert else tokenizers
     index = Index(
-        pipeline=pipeline_name(model.task, xl=model.is_xl, aesthetic=aesthetic, bert=model.reads_bert),
-        parts=(_stage(model.reads_bert), "unet", *towers, *tokenizers),
+        pipeline=_pipeline_name(model, aesthetic=aesthetic),
+        parts=(*stages, "unet", *towers, *tokenizers),
         scheduler="",
         zero_empty=isinstance(model.text, XLTextConditioner) and model.text.zero_empty,
         aesthetic=aesthetic,
+        wordless=isinstance(model.unet, UNet2D),
+        own_unet=isinstance(model.unet, UNet2D) and model.unet.config.heads is not None,
     )
     options, stated = dict(model.plan_options), {}
     if index.keeps_offset:
         # The others always take 1, which is why the writer refuses all else.
         stated["steps_offset"] = model.plan_config().steps_offset
         options["steps_offset"] = 1
-    scheduler = Scheduler(model.schedule, model.prediction, model.sampler, options, model.threshold)
+    clip = model.clip if index.keeps_clip else None
+    scheduler = Scheduler(model.schedule, model.prediction, model.sampler, options, model.threshold, clip)
     config = write_scheduler(scheduler) | stated
     directory.mkdir()
     write_json(directory / "scheduler_config.json", config)
     return replace(index, scheduler=str(config["_class_name"]))
+
+
+def _pipeline_name(model: LatentDiffusion, *, aesthetic: bool) -> str:
+    if isinstance(model.text, ClassTokenConditioner) or (model.task == "inpainting" and not model.reads_words):
+        return OWN
+    if isinstance(model.unet, UNet2D):
+        return plain_pipeline_name(model.sampler, latents=not isinstance(model.autoencoder, Pixels))
+    return pipeline_name(model.task, xl=model.is_xl, aesthetic=aesthetic, bert=model.reads_bert)
+
+
+def _unet_config(unet: UNet | UNet2D) -> dict[str, Any]:
+    return write_unet2d_config(unet.config) if isinstance(unet, UNet2D) else configs.write_unet_config(unet.config)
 
 
 def load_autoencoder(directory: str | Path, *, dtype: torch.dtype = torch.float32) -> AutoencoderKL:
@@ -232,11 +275,7 @@ def save_autoencoder(
 ) -> None:
     """Write a folder that `load_autoencoder` and diffusers' AutoencoderKL open. As `save_model`."""
     with replaced_folder(Path(directory), overwrite=overwrite, ours=("config.json",)) as new:
-        _write_autoencoder(new, autoencoder, dtype)
-
-
-def _write_autoencoder(directory: Path, autoencoder: AutoencoderKL, dtype: torch.dtype) -> None:
-    write_network("vae", directory, autoencoder, configs.write_autoencoder_config(autoencoder.config), dtype)
+        write_autoencoder(new, autoencoder, dtype)
 
 
 def _origin(directory: Path, sampler: str | None) -> Origin:

@@ -16,11 +16,23 @@ from latentbrush.files import read_json
 from latentbrush.formats.configs import DIFFUSERS_VERSION
 from latentbrush.formats.fields import Fields
 
-__all__ = ["BERT", "INDEX", "TOKENIZERS", "TOWERS", "Index", "pipeline_name", "read_index", "write_index"]
+__all__ = [
+    "BERT",
+    "CLASS_TOKEN",
+    "INDEX",
+    "TOKENIZERS",
+    "TOWERS",
+    "Index",
+    "pipeline_name",
+    "plain_pipeline_name",
+    "read_index",
+    "write_index",
+]
 
 INDEX = "model_index.json"
 CLASSES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "vae": ("diffusers", ("AutoencoderKL",)),
+    "vqvae": ("diffusers", ("VQModel",)),
     "unet": ("diffusers", ("UNet2DConditionModel",)),
     "text_encoder": ("transformers", ("CLIPTextModel",)),
     "text_encoder_2": ("transformers", ("CLIPTextModelWithProjection",)),
@@ -34,6 +46,13 @@ LDM_CLASSES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "unet": CLASSES["unet"],
     BERT: ("latent_diffusion", ("LDMBertModel",)),
     "tokenizer": ("transformers", ("BertTokenizer", "BertTokenizerFast")),
+}
+CLASS_TOKEN = "class_token"
+"""The table of LDM's class-conditional models."""
+TOKEN_CLASSES: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    "vqvae": CLASSES["vqvae"],
+    "unet": CLASSES["unet"],
+    CLASS_TOKEN: ("latentbrush", ("ClassToken",)),
 }
 TOWERS, TOKENIZERS = ("text_encoder", "text_encoder_2"), ("tokenizer", "tokenizer_2")
 # Not run here: the safety checker, and what serves it, image prompts or the estimation of depth.
@@ -50,13 +69,19 @@ XL_PIPELINES: Mapping[Task, str] = {
     "inpainting": "StableDiffusionXLInpaintPipeline",
 }
 LDM_TEXT = "LDMTextToImagePipeline"
+OWN = "LatentDiffusion"
+"""Models that diffusers has no pipeline for."""
+WORDLESS, OWN_UNET = ["diffusers", "UNet2DModel"], ["latentbrush", "UNet2D"]
+"""A UNet that reads no words: then there are no towers, and a first stage only where latents are diffused."""
+DDPM, DDIM, LDM = "DDPMPipeline", "DDIMPipeline", "LDMPipeline"
+"""Pipelines of such models. They do as the scheduler's file says: Stable Diffusion's never clip latents."""
 REFINER = "StableDiffusionXLImg2ImgPipeline"
 PLAIN_OFFSET = (
     "StableDiffusionXL",
     "StableDiffusionInstructPix2Pix",
     "StableDiffusionDepth2Img",
     "StableDiffusionUpscale",
-    LDM_TEXT,
+    *(LDM_TEXT, DDPM, DDIM, LDM, OWN),
 )
 """Pipelines that take a scheduler's steps_offset as its file states it. The others always take 1."""
 
@@ -65,6 +90,7 @@ PLAIN_OFFSET = (
 class Index:
     """What a folder holds. `parts`: the folders of networks and tokenisers; `scheduler`: its class.
 
+    `wordless`: is the UNet of the kind that reads no words? `own_unet`: and of no class of diffusers?
     `zero_empty`: is an empty negative prompt all zeros (Stable Diffusion XL)? `aesthetic`: is the model told an
     aesthetic score (its refiner)?
     """
@@ -74,6 +100,8 @@ class Index:
     scheduler: str
     zero_empty: bool = True
     aesthetic: bool = False
+    wordless: bool = False
+    own_unet: bool = False
 
     @property
     def is_xl(self) -> bool:
@@ -85,9 +113,23 @@ class Index:
         return BERT in self.parts
 
     @property
+    def reads_class(self) -> bool:
+        """Is it one of LDM's class-conditional models?"""
+        return CLASS_TOKEN in self.parts
+
+    @property
+    def reads_words(self) -> bool:
+        return not self.wordless and not self.reads_class
+
+    @property
+    def keeps_clip(self) -> bool:
+        """Does its pipeline clip as the scheduler's file says? Stable Diffusion's never clip."""
+        return not self.reads_words or self.reads_bert
+
+    @property
     def classes(self) -> Mapping[str, tuple[str, tuple[str, ...]]]:
         """Part -> the library and the classes that it may be of, the one that we write first."""
-        return LDM_CLASSES if self.reads_bert else CLASSES
+        return _classes(self.parts)
 
     @property
     def keeps_offset(self) -> bool:
@@ -107,17 +149,22 @@ def pipeline_name(task: Task, *, xl: bool, aesthetic: bool, bert: bool = False) 
     return names[task]
 
 
+def plain_pipeline_name(sampler: str, *, latents: bool) -> str:
+    """The diffusers pipeline for a model without words, of latents or of pixels."""
+    return LDM if latents else DDIM if sampler == "ddim" else DDPM
+
+
 def read_index(directory: Path) -> Index:
-    """UserError unless model_index.json names the parts of a Stable Diffusion model, and nothing unknown."""
+    """UserError unless model_index.json names the parts of a model of the families here, and nothing unknown."""
     path = directory / INDEX
     if not path.is_file():
         found = ", ".join(sorted(entry.name for entry in directory.iterdir())[:5]) or "nothing"
         raise UserError(f"{directory} has no {INDEX} (but {found}); give the folder that holds unet and vae")
     fields = Fields(path, read_json(path))
-    parts = _parts(fields)
-    classes = LDM_CLASSES if BERT in parts else CLASSES
+    wordless = fields.raw("unet") in (WORDLESS, OWN_UNET)
+    parts = _wordless_parts(fields) if wordless else _parts(fields)
     for part in parts:
-        _check_class(fields, part, classes[part])
+        _check_class(fields, part, _classes(parts)[part], wordless=wordless)
     scheduler = fields.raw("scheduler")
     if not (isinstance(scheduler, list) and len(scheduler) == 2 and isinstance(scheduler[1], str)):
         raise fields.wrong("scheduler", scheduler, "a library and a class")
@@ -126,10 +173,14 @@ def read_index(directory: Path) -> Index:
         if fields.raw(part) == [None, None]:
             fields.harmless(part)
     xl = "text_encoder_2" in parts
+    pipeline = str(fields.raw("_class_name"))
     result = Index(
-        pipeline=str(fields.raw("_class_name")),
+        pipeline=pipeline,
         parts=parts,
-        scheduler=scheduler[1],
+        # Of any other that pipeline makes this one.
+        scheduler="DDIMScheduler" if pipeline == DDIM else scheduler[1],
+        wordless=wordless,
+        own_unet=fields.raw("unet") == OWN_UNET,
         zero_empty=xl and fields.flag("force_zeros_for_empty_prompt", True),
         aesthetic=xl and fields.flag("requires_aesthetics_score", False),
     )
@@ -139,8 +190,9 @@ def read_index(directory: Path) -> Index:
 
 def _parts(fields: Fields) -> tuple[str, ...]:
     """Those that the folder must have: with a second tower, the first may be missing, its tokeniser with it."""
-    if fields.raw(BERT) not in (None, [None, None]):
-        return tuple(LDM_CLASSES)
+    for part, classes in ((BERT, LDM_CLASSES), (CLASS_TOKEN, TOKEN_CLASSES)):
+        if _named(fields, part):
+            return tuple(classes)
     if fields.raw("text_encoder_2") in (None, [None, None]):
         return ("vae", "unet", "text_encoder", "tokenizer")
     first = (
@@ -149,9 +201,24 @@ def _parts(fields: Fields) -> tuple[str, ...]:
     return ("vae", "unet", *first, "text_encoder_2", "tokenizer_2")
 
 
-def _check_class(fields: Fields, part: str, allowed: tuple[str, tuple[str, ...]]) -> None:
+def _wordless_parts(fields: Fields) -> tuple[str, ...]:
+    return ("vqvae", "unet") if _named(fields, "vqvae") else ("unet",)
+
+
+def _named(fields: Fields, part: str) -> bool:
+    return fields.raw(part) not in (None, [None, None])
+
+
+def _classes(parts: tuple[str, ...]) -> Mapping[str, tuple[str, tuple[str, ...]]]:
+    """Part -> the library and the classes that it may be of, the one that we write first."""
+    return LDM_CLASSES if BERT in parts else TOKEN_CLASSES if CLASS_TOKEN in parts else CLASSES
+
+
+def _check_class(fields: Fields, part: str, allowed: tuple[str, tuple[str, ...]], *, wordless: bool) -> None:
     library, classes = allowed
     found = fields.raw(part)
+    if wordless and part == "unet":
+        return
     if found not in [[library, name] for name in classes]:
         raise UserError(
             f"{fields.path}: {part} of {fields.raw('_class_name')} is {found}; only {library}'s "
@@ -164,7 +231,7 @@ def write_index(index: Index) -> dict[str, Any]:
     optional = [*TOWERS, *TOKENIZERS] if index.is_xl else ["safety_checker"]
     absent = [*optional, "feature_extractor", "image_encoder"]
     checked = {"requires_safety_checker": False}
-    if index.reads_bert:
+    if index.wordless or index.pipeline in (LDM_TEXT, OWN):
         absent, checked = [], {}
     if index.pipeline == DEPTH:
         absent, checked = ["depth_estimator", "feature_extractor"], {}
@@ -175,6 +242,7 @@ def write_index(index: Index) -> dict[str, Any]:
         **(_xl_settings(index) if index.is_xl else checked),
         "scheduler": ["diffusers", index.scheduler],
         **{part: [index.classes[part][0], index.classes[part][1][0]] for part in index.parts},
+        **({"unet": OWN_UNET if index.own_unet else WORDLESS} if index.wordless else {}),
     }
 
 

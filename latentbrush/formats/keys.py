@@ -60,6 +60,9 @@ class Names:
 
 _CONVOLUTIONS: tuple[Rule, ...] = (("downsample", "downsamplers.0"), ("upsample", "upsamplers.0"))
 
+# What attention that stands alone was called before it was one for all.
+_OLDER: tuple[Rule, ...] = (("query", "to_q"), ("key", "to_k"), ("value", "to_v"), ("proj_attn", "to_out.0"))
+
 UNET = Names(
     (
         *_CONVOLUTIONS,
@@ -67,8 +70,10 @@ UNET = Names(
         ("to_out", "to_out.0"),
         ("ff.proj_in", "ff.net.0.proj"),
         ("ff.proj_out", "ff.net.2"),
-    )
+    ),
+    older=_OLDER,
 )
+"""Of UNets with words and without."""
 
 AUTOENCODER = Names(
     (
@@ -77,7 +82,7 @@ AUTOENCODER = Names(
         ("mid_block.attention.attention", "mid_block.attentions.0"),
         ("to_out", "to_out.0"),
     ),
-    older=(("query", "to_q"), ("key", "to_k"), ("value", "to_v"), ("proj_attn", "to_out.0")),
+    older=_OLDER,
 )
 
 # LDM's KL autoencoders lie under the same name as its others, and have no codebook.

@@ -25,6 +25,7 @@ KINDS: Mapping[str, tuple[str, Names]] = {
     "text_encoder": (TRANSFORMERS_STEM, CLIP_TEXT),
     "text_encoder_2": (TRANSFORMERS_STEM, CLIP_TEXT_PROJECTED),
     "bert": (TRANSFORMERS_STEM, LDM_BERT),
+    "class_token": (DIFFUSERS_STEM, Names(())),
 }
 """Part of a model -> what its weights' files are called, and the names in them."""
 ALONE: Mapping[str, tuple[str, Names]] = {

@@ -51,12 +51,13 @@ def output_paths(out: Path | None, request: ImageRequest) -> list[Path]:
     """Where the pictures of a resolved request go, in order.
 
     `out` a PNG file: that file, or x-0.png, x-1.png, ... for more than one picture. A folder (out/ if None):
-    names made of the prompt and the seed of each picture. UserError as `output_path`.
+    names made of the prompt or label and the seed of each picture. UserError as `output_path`.
     """
     count, seed = request.sampling.count, request.sampling.seed
     assert seed is not None
     # 40 letters of up to 4 bytes: a file name holds 255 bytes.
-    words = re.sub(r"\W+", "-", request.prompt).strip("-")[:40].strip("-") or "picture"
+    words = re.sub(r"\W+", "-", request.prompt).strip("-")[:40].strip("-")
+    words = words or ("picture" if request.label is None else f"class-{request.label}")
     paths = [output_path(out, f"{words}-{seed + i}") for i in range(count)]
     if out is None or paths[0] != out or count == 1:
         return paths

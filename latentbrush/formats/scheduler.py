@@ -23,13 +23,15 @@ __all__ = ["Scheduler", "read_scheduler", "write_scheduler"]
 
 @dataclass(frozen=True)
 class Scheduler:
-    """What a scheduler's configuration says; `plan_options` are fields of `PlanConfig`."""
+    """What a scheduler's configuration says; `plan_options` are fields of `PlanConfig`, `clip` is how far from 0 x0 may
+    be at most, for pipelines that do not clip latents regardless."""
 
     schedule: Schedule
     prediction: Prediction
     sampler: str
     plan_options: Mapping[str, Any]
     threshold: Threshold | None = None
+    clip: float | None = None
 
 
 def _lambda_min(fields: Fields, key: str) -> float:
@@ -109,7 +111,9 @@ def _read(fields: Fields, sampler: str, row: SchedulerClass | None, own: tuple[s
         # A class that does not know the rescaling ignores it; a chosen sampler does not.
         zero_snr = row is None or not as_class or row.zero_snr
         schedule = _schedule(fields, row, zero_snr=zero_snr)
-        result = Scheduler(schedule, _prediction(fields), sampler, options, _threshold(fields, sampler))
+        threshold = _threshold(fields, sampler)
+        clip = None if threshold else _clip(fields, sampler)
+        result = Scheduler(schedule, _prediction(fields), sampler, options, threshold, clip)
         PlanConfig(**options)
     except UserError as error:
         message = str(error)
@@ -185,6 +189,17 @@ def _threshold(fields: Fields, sampler: str) -> Threshold | None:
     return Threshold(fields.number("dynamic_thresholding_ratio", 0.995), fields.number("sample_max_value", 1.0))
 
 
+def _clip(fields: Fields, sampler: str) -> float | None:
+    """How far from 0, where the class of the sampler clips; it does unless told not to."""
+    known = class_of(sampler)
+    if known is None or not known.clips or not fields.flag("clip_sample", True):
+        return None
+    clip = fields.number("clip_sample_range", 1.0)
+    if clip <= 0:
+        raise fields.wrong("clip_sample_range", clip, "a positive number")
+    return clip
+
+
 def write_scheduler(scheduler: Scheduler) -> dict[str, Any]:
     """The configuration of the diffusers class that is this sampler.
 
@@ -208,6 +223,7 @@ def write_scheduler(scheduler: Scheduler) -> dict[str, Any]:
     for field, value, known in (
         ("a schedule with rescale_zero_snr", schedule.rescale_zero_snr, row.zero_snr),
         ("thresholding", scheduler.threshold is not None, row.thresholds),
+        (f"clipping at {scheduler.clip}", scheduler.clip is not None, row.clips),
         (f"sigmas {plan.sigmas}", plan.sigmas != "spaced", row.paths and plan.sigmas in PATHS.values()),
     ):
         if value and not known and (field[0] != "s" or SAMPLERS[row.sampler].paths):
@@ -230,8 +246,12 @@ def write_scheduler(scheduler: Scheduler) -> dict[str, Any]:
         **{key: getattr(plan, key) for key in row.options if getattr(plan, key) != -math.inf},
         **({flag: plan.sigmas == path for flag, path in PATHS.items()} if row.paths else {}),
         **_written_threshold(scheduler.threshold),
-        **({"clip_sample": False} if row.clips else {}),
+        **(_written_clip(scheduler.clip) if row.clips else {}),
     }
+
+
+def _written_clip(clip: float | None) -> dict[str, Any]:
+    return {"clip_sample": False} if clip is None else {"clip_sample": True, "clip_sample_range": clip}
 
 
 def _written_threshold(threshold: Threshold | None) -> dict[str, Any]:

@@ -10,12 +10,14 @@ from typing import Any
 
 from torch import nn
 
+from latentbrush.conditioning import LabelConditioner
 from latentbrush.formats.folder import networks_of, weight_entries
 from latentbrush.formats.opening import outline_model, outlined_file, single_file
 from latentbrush.formats.shipped import resolve_model
 from latentbrush.formats.single import Weights
 from latentbrush.formats.weights import Entry
 from latentbrush.model import LatentDiffusion
+from latentbrush.nn import AutoencoderKL, Pixels
 
 __all__ = ["ModelSummary", "PartSummary", "summarise"]
 
@@ -26,10 +28,11 @@ WIDTHS = {"F16": 2, "BF16": 2, "F32": 4, "F64": 8}
 KIND_NAMES = {
     "unet": "UNet",
     "vae": "KL autoencoder",
-    "vqvae": "KL autoencoder",
+    "vqvae": "VQ autoencoder",
     "text_encoder": "CLIP text tower",
     "text_encoder_2": "CLIP text tower",
     "bert": "LDM's text tower",
+    "class_token": "table of classes",
 }
 FAMILIES = {0: "Stable Diffusion", 5: "Stable Diffusion XL's refiner", 6: "Stable Diffusion XL"}
 """By the numbers that the UNet takes beside the words."""
@@ -54,7 +57,8 @@ class ModelSummary:
 
     `family`: what kind of model it is, and for which task; `told`: how that is known of a single file. `schedule`,
     `sampler`, `defaults`, `tokens` and `latents` say each with a few names what the model was trained with, how it
-    is sampled unless a request says otherwise, and what goes in between.
+    is sampled unless a request says otherwise, and what goes in between. `tokens` is empty for a model without words;
+    `classes`: how many such a one knows, if any.
     """
 
     model: str
@@ -71,6 +75,7 @@ class ModelSummary:
     defaults: Mapping[str, Any]
     tokens: Mapping[str, int]
     latents: Mapping[str, int]
+    classes: int | None = None
 
 
 def summarise(
@@ -97,7 +102,7 @@ def summarise(
         entries = {part: single.entries(part) for part in networks_of(outline)}
     parts = tuple(_part(name, KIND_NAMES[name], network, entries) for name, network in networks_of(outline).items())
     parameters = sum(part.parameters for part in parts)
-    defaults, tokenizer, plan = outline.defaults, outline.text.tokenizer, outline.plan_config()
+    defaults, plan = outline.defaults, outline.plan_config()
     channels, height, width = outline.latent_shape(defaults.width, defaults.height)
     return ModelSummary(
         model=str(model),
@@ -112,17 +117,27 @@ def summarise(
         schedule=_schedule(outline),
         sampler={"name": outline.sampler, "spacing": plan.spacing, "eta": plan.eta},
         defaults=asdict(defaults),
-        tokens={
-            "vocabulary": tokenizer.vocab_size,
-            "positions": tokenizer.max_length,
-            "context_width": outline.text.width,
-        },
+        tokens=_tokens(outline),
         latents={"channels": channels, "height": height, "width": width, "factor": outline.factor},
+        classes=outline.text.classes if isinstance(outline.text, LabelConditioner) else None,
     )
 
 
 def _family(model: LatentDiffusion) -> str:
-    return "latent diffusion (LDM)" if model.reads_bert else FAMILIES[model.micro_count]
+    if model.reads_words and not model.reads_bert:
+        return FAMILIES[model.micro_count]
+    return "diffusion of pixels (DDPM)" if isinstance(model.autoencoder, Pixels) else "latent diffusion (LDM)"
+
+
+def _tokens(model: LatentDiffusion) -> dict[str, int]:
+    if isinstance(model.text, LabelConditioner):
+        return {}
+    tokenizer = model.text.tokenizer
+    return {
+        "vocabulary": tokenizer.vocab_size,
+        "positions": tokenizer.max_length,
+        "context_width": model.text.width,
+    }
 
 
 def _part(name: str, kind: str, network: nn.Module, entries: Mapping[str, Iterable[Entry]]) -> PartSummary:
@@ -130,7 +145,7 @@ def _part(name: str, kind: str, network: nn.Module, entries: Mapping[str, Iterab
     files = sorted({entry.file for entry in found})
     return PartSummary(
         name=name,
-        kind=kind,
+        kind="KL autoencoder" if isinstance(network, AutoencoderKL) else kind,
         parameters=sum(parameter.numel() for parameter in network.parameters()),
         size=_size(found),
         dtypes=tuple(sorted({DTYPES[entry.dtype] for entry in found})),

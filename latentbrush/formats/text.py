@@ -7,13 +7,21 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from latentbrush.conditioning import TextConditioner, Tokenizer, WordPieceTokenizer, XLTextConditioner
+from latentbrush.conditioning import (
+    ClassTokenConditioner,
+    LabelConditioner,
+    TextConditioner,
+    Tokenizer,
+    WordPieceTokenizer,
+    XLTextConditioner,
+)
 from latentbrush.formats.bert import read_bert_config, write_bert_config
+from latentbrush.formats.class_token import read_class_token_config, write_class_token_config
 from latentbrush.formats.clip_configs import read_projected_text_config, write_projected_text_config
 from latentbrush.formats.configs import read_text_config, write_text_config
-from latentbrush.formats.index import BERT, Index
+from latentbrush.formats.index import BERT, CLASS_TOKEN, Index
 from latentbrush.formats.network import Fill, read_network, write_network
-from latentbrush.nn import CLIPTextModel, LDMBertModel, ProjectedTextModel
+from latentbrush.nn import ClassToken, CLIPTextModel, LDMBertModel, ProjectedTextModel
 
 __all__ = ["bert_tokenizer", "read_text", "text_networks", "write_text"]
 
@@ -21,8 +29,11 @@ PROMPT = 77
 """Tokens that diffusers' LDMTextToImagePipeline makes of every prompt, whatever the tokeniser's own limit is."""
 
 
-def read_text(directory: Path, index: Index, fill: Fill) -> TextConditioner | XLTextConditioner:
-    """The conditioner of a folder with these parts; `fill` gives its towers their weights."""
+def read_text(directory: Path, index: Index, fill: Fill) -> TextConditioner | XLTextConditioner | ClassTokenConditioner:
+    """The conditioner of a folder with these parts; `fill` gives its towers, or its table, their weights."""
+    if index.reads_class:
+        of_classes = (read_class_token_config, ClassToken)
+        return ClassTokenConditioner(read_network(CLASS_TOKEN, directory / CLASS_TOKEN, of_classes, fill)).eval()
     if index.reads_bert:
         bert = read_network(BERT, directory / BERT, (read_bert_config, LDMBertModel), fill)
         return TextConditioner(bert_tokenizer(directory, bert.config.max_positions), bert).eval()
@@ -41,7 +52,14 @@ def read_text(directory: Path, index: Index, fill: Fill) -> TextConditioner | XL
     return XLTextConditioner(first, tokenizer, second, zero_empty=index.zero_empty).eval()
 
 
-def write_text(directory: Path, text: TextConditioner | XLTextConditioner, dtype: torch.dtype) -> None:
+def write_text(
+    directory: Path, text: TextConditioner | XLTextConditioner | LabelConditioner, dtype: torch.dtype
+) -> None:
+    if isinstance(text, ClassTokenConditioner):
+        table = write_class_token_config(text.encoder.config)
+        write_network(CLASS_TOKEN, directory / CLASS_TOKEN, text.encoder, table, dtype)
+    if isinstance(text, LabelConditioner):
+        return
     first = text if isinstance(text, TextConditioner) else text.first
     if first is not None and isinstance(first.encoder, LDMBertModel):
         bert = write_bert_config(first.encoder.config, pad_id=first.tokenizer.pad_id)
@@ -61,8 +79,12 @@ def write_text(directory: Path, text: TextConditioner | XLTextConditioner, dtype
         tokenizer.save(directory / "tokenizer_2")
 
 
-def text_networks(text: TextConditioner | XLTextConditioner) -> dict[str, nn.Module]:
-    """Part -> tower."""
+def text_networks(text: TextConditioner | XLTextConditioner | LabelConditioner) -> dict[str, nn.Module]:
+    """Part -> tower, or table of classes; none without either."""
+    if isinstance(text, ClassTokenConditioner):
+        return {CLASS_TOKEN: text.encoder}
+    if isinstance(text, LabelConditioner):
+        return {}
     if isinstance(text, TextConditioner):
         return {BERT if text.reads_bert else "text_encoder": text.encoder}
     first: dict[str, nn.Module] = {} if text.first is None else {"text_encoder": text.first.encoder}

@@ -2,13 +2,17 @@
 
 from latentbrush.nn.autoencoder import AutoencoderConfig, AutoencoderKL, Posterior
 from latentbrush.nn.bert import LDMBertConfig, LDMBertModel
+from latentbrush.nn.class_token import ClassToken, ClassTokenConfig
 from latentbrush.nn.clip import CLIPTextConfig, CLIPTextModel, ProjectedTextConfig, ProjectedTextModel
 from latentbrush.nn.clip_model import CLIPConfig, CLIPModel
 from latentbrush.nn.clip_vision import CLIPVisionConfig, CLIPVisionModel
 from latentbrush.nn.condition import Condition
+from latentbrush.nn.first_stage import FirstStage, posterior_of
+from latentbrush.nn.pixels import PixelConfig, Pixels
 from latentbrush.nn.tiling import tiled_decode, tiled_encode
 from latentbrush.nn.tiny_autoencoder import TinyAutoencoder, TinyConfig
 from latentbrush.nn.unet import UNet, UNetConfig
+from latentbrush.nn.unet2d import UNet2D, UNet2DConfig
 from latentbrush.nn.vq import Quantised, VQAutoencoder, VQConfig
 
 __all__ = [
@@ -20,9 +24,14 @@ __all__ = [
     "CLIPTextModel",
     "CLIPVisionConfig",
     "CLIPVisionModel",
+    "ClassToken",
+    "ClassTokenConfig",
     "Condition",
+    "FirstStage",
     "LDMBertConfig",
     "LDMBertModel",
+    "PixelConfig",
+    "Pixels",
     "Posterior",
     "ProjectedTextConfig",
     "ProjectedTextModel",
@@ -30,9 +39,12 @@ __all__ = [
     "TinyAutoencoder",
     "TinyConfig",
     "UNet",
+    "UNet2D",
+    "UNet2DConfig",
     "UNetConfig",
     "VQAutoencoder",
     "VQConfig",
+    "posterior_of",
     "tiled_decode",
     "tiled_encode",
 ]

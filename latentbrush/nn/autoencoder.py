@@ -49,10 +49,17 @@ class AutoencoderConfig:
 
 @dataclass(frozen=True)
 class Posterior:
-    """q(z | x) = N(mean, exp(logvar)), each (B, c, h, w), in the scale diffusion works in."""
+    """q(z | x) = N(mean, exp(logvar)), each (B, c, h, w), in the scale diffusion works in.
+
+    `point`: one without spread, of encoders that leave nothing to chance; its log-variance is minus infinity.
+    """
 
     mean: Tensor
     logvar: Tensor
+
+    @classmethod
+    def point(cls, mean: Tensor) -> Posterior:
+        return cls(mean, torch.full_like(mean, -math.inf))
 
     def mode(self) -> Tensor:
         return self.mean
@@ -64,7 +71,11 @@ class Posterior:
 
     def at(self, noise: Tensor) -> Tensor:
         """The draw that a unit Gaussian `noise` makes; more noises (B, c, h, w) than means share one mean."""
-        return self.mean + (0.5 * self.logvar).exp() * noise
+        return self.mean + self.std * noise
+
+    @property
+    def std(self) -> Tensor:
+        return (0.5 * self.logvar).exp()
 
     def kl(self) -> Tensor:
         """KL(q || N(0, I)) in nats, summed over each picture's latent: (B,)."""
@@ -182,6 +193,12 @@ class AutoencoderKL(nn.Module):
         c = config.latent_channels
         self.quant_conv = nn.Conv2d(2 * c, 2 * c, 1) if config.quant_convs else None
         self.post_quant_conv = nn.Conv2d(c, c, 1) if config.quant_convs else None
+
+    @property
+    def doors(self) -> list[nn.Module]:
+        """Of whatever it does, one of these is called first."""
+        doors = (self.encoder, self.decoder, self.post_quant_conv)
+        return [door for door in doors if door is not None]
 
     def encode(self, x: Tensor) -> Posterior:
         """(B, 3, H, W) in [-1, 1] -> the posterior over (B, c, H/f, W/f).

@@ -8,17 +8,17 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-__all__ = ["Condition"]
+__all__ = ["Condition", "check_labels"]
 
 
 @dataclass(frozen=True)
 class Condition:
     """The condition tau(y) of a batch, as a UNet takes it (LDM, section 3.3).
 
-    `context`: (B, n, d), the token sequence that cross-attention reads. The others are None where the UNet
-    takes none. `classes`: whole numbers (B,), a label for each picture. `pooled`: (B, p), one vector for the
-    whole text, and `micro`: (B, k), numbers such as sizes in pixels, both added to the time's embedding (SDXL,
-    Podell et al. 2023, section 2.2). `channels`: (B, c, h, w), joined to the noisy picture's own (LDM, section
+    `context`: (B, n, d), the token sequence that cross-attention reads, (B, 0, 0) for a UNet without. The others are
+    None where the UNet takes none. `classes`: whole numbers (B,), a label for each picture. `pooled`: (B, p), one
+    vector for the whole text, and `micro`: (B, k), numbers such as sizes in pixels, both added to the time's embedding
+    (SDXL, Podell et al. 2023, section 2.2). `channels`: (B, c, h, w), joined to the noisy picture's own (LDM, section
     4.3.2). ValueError where one of them is of another batch than the context.
     """
 
@@ -71,3 +71,17 @@ class Condition:
                 raise ValueError(f"conditions of unlike shapes cannot be joined: {said} {sorted(shapes)}")
             joined[name] = torch.cat(parts) if parts else None
         return Condition(**joined)  # type: ignore[arg-type]  # every condition has a context
+
+
+def check_labels(labels: Tensor | None, count: int | None) -> None:
+    """ValueError unless a network with `count` classes, None for none, can read these labels (B,)."""
+    if count is None:
+        if labels is not None:
+            raise ValueError(f"the UNet has no classes, but was given {labels.numel()} labels; leave them out")
+        return
+    if labels is None:
+        raise ValueError(f"the UNet has {count} classes, but was given no labels; it takes one a picture")
+    # Asked here, though a GPU must be waited for: there the embedding itself would end the whole process.
+    if not labels.is_meta and bool(((labels < 0) | (labels >= count)).any()):
+        low, high = int(labels.min()), int(labels.max())
+        raise ValueError(f"class labels from {low} to {high} are out of range: the UNet has 0 to {count - 1}")

@@ -15,6 +15,9 @@ import torch
 from torch import Tensor
 
 from latentbrush.nn.autoencoder import AutoencoderConfig, AutoencoderKL, Posterior
+from latentbrush.nn.first_stage import FirstStage
+from latentbrush.nn.pixels import PixelConfig
+from latentbrush.nn.vq import VQConfig
 
 __all__ = ["TileSize", "in_slices", "in_tiles", "tile_size", "tiled_decode", "tiled_encode"]
 
@@ -33,7 +36,7 @@ class TileSize:
             )
 
 
-def tile_size(config: AutoencoderConfig) -> TileSize:
+def tile_size(config: AutoencoderConfig | VQConfig | PixelConfig) -> TileSize:
     """A tile of `sample_size` pixels, overlapping by a quarter, as diffusers has it.
 
     A side that 4 does not divide is rounded down to one that it does, and is at least 4: overlaps in pixels and in
@@ -48,18 +51,21 @@ def in_slices(run: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     return run(x) if len(x) < 2 else torch.cat([run(one) for one in x.chunk(len(x))])
 
 
-def tiled_encode(autoencoder: AutoencoderKL, x: Tensor, size: TileSize | None = None) -> Posterior:
-    """As `AutoencoderKL.encode`: (B, 3, H, W) in [-1, 1] -> the posterior over (B, c, H/f, W/f); None: `tile_size`.
+def tiled_encode(autoencoder: FirstStage, x: Tensor, size: TileSize | None = None) -> Posterior:
+    """As `posterior_of`: (B, 3, H, W) in [-1, 1] -> the posterior over (B, c, H/f, W/f); None: `tile_size`.
 
     The moments are blended before they are clamped and scaled. ValueError as there.
     """
     autoencoder.check_pictures(x)
     size, f = size or tile_size(autoencoder.config), autoencoder.config.factor
+    if not isinstance(autoencoder, AutoencoderKL):
+        encode = autoencoder.encode
+        return Posterior.point(in_slices(lambda one: in_tiles(encode, one, size, read=f), x))
     return autoencoder.posterior(in_slices(lambda one: in_tiles(autoencoder.moments, one, size, read=f), x))
 
 
-def tiled_decode(autoencoder: AutoencoderKL, z: Tensor, size: TileSize | None = None) -> Tensor:
-    """As `AutoencoderKL.decode`: (B, c, h, w) -> (B, 3, f*h, f*w); None: `tile_size`. ValueError as there."""
+def tiled_decode(autoencoder: FirstStage, z: Tensor, size: TileSize | None = None) -> Tensor:
+    """As the first stage's `decode`: (B, c, h, w) -> (B, 3, f*h, f*w); None: `tile_size`. ValueError as there."""
     autoencoder.check_latents(z)
     size, f = size or tile_size(autoencoder.config), autoencoder.config.factor
     return in_slices(lambda one: in_tiles(autoencoder.decode, one, size, write=f), z)

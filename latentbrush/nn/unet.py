@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 from latentbrush.nn.attention import SpatialTransformer
 from latentbrush.nn.blocks import Downsample, ResBlock, Upsample, check_groups, timestep_embedding
-from latentbrush.nn.condition import Condition
+from latentbrush.nn.condition import Condition, check_labels
 
 __all__ = ["UNet", "UNetConfig"]
 
@@ -47,6 +48,9 @@ class UNetConfig:
     added_width: int | None = None
     micro_width: int = 256
     only_cross: tuple[bool, ...] | None = None
+
+    least_side: ClassVar[int] = 1
+    """Of the latents that it takes: halving rounds up."""
 
     def __post_init__(self) -> None:
         check_groups(self.channels, self.groups)
@@ -271,7 +275,7 @@ class UNet(nn.Module):
         context = condition.context
         if context.ndim != 3 or context.shape[0] != batch or context.shape[2] != width:
             raise ValueError(f"the UNet takes a context ({batch}, n, {width}), not {tuple(context.shape)}")
-        self._check_classes(condition.classes)
+        check_labels(condition.classes, self.config.classes)
         self._check_added(condition)
 
     def _check_added(self, condition: Condition) -> None:
@@ -289,16 +293,3 @@ class UNet(nn.Module):
                 f"a pooled text of width {pooled} and {count} numbers of width {each} make {pooled + each * count}, "
                 f"but the UNet takes {needed}"
             )
-
-    def _check_classes(self, labels: Tensor | None) -> None:
-        count = self.config.classes
-        if count is None:
-            if labels is not None:
-                raise ValueError(f"the UNet has no classes, but was given {labels.numel()} labels; leave them out")
-            return
-        if labels is None:
-            raise ValueError(f"the UNet has {count} classes, but was given no labels; it takes one a picture")
-        # Asked here, though a GPU must be waited for: there the embedding itself would end the whole process.
-        if bool(((labels < 0) | (labels >= count)).any()):
-            low, high = int(labels.min()), int(labels.max())
-            raise ValueError(f"class labels from {low} to {high} are out of range: the UNet has 0 to {count - 1}")

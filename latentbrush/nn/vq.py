@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from latentbrush.nn.autoencoder import AutoencoderConfig, Decoder, Encoder
@@ -76,6 +77,19 @@ class Quantised:
     commitment: Tensor
 
 
+class Codebook(nn.Embedding):
+    """Cells (n, c) -> the index (n,) of the entry at the least Euclidean distance, the first of several."""
+
+    def forward(self, cells: Tensor) -> Tensor:
+        kind = torch.float64 if cells.dtype == torch.float64 else torch.float32  # halves mistake one for another
+        entries = self.weight.detach().to(kind)
+        return torch.cat([torch.cdist(part.to(kind), entries).argmin(1) for part in torch.split(cells, CELLS_AT_ONCE)])
+
+    def entries(self, indices: Tensor) -> Tensor:
+        """(..., c) of indices (...)."""
+        return F.embedding(indices, self.weight)
+
+
 class VQAutoencoder(nn.Module):
     """z = E(x), x~ = D(quantise(z)). Pixels are in [-1, 1]; latents come and go in the scale diffusion works in.
 
@@ -89,29 +103,32 @@ class VQAutoencoder(nn.Module):
         self.encoder = Encoder(body, moments=1)
         self.decoder = Decoder(body)
         self.quant_conv = nn.Conv2d(body.latent_channels, width, 1)
-        self.codebook = nn.Embedding(config.codebook_size, width)
+        self.codebook = Codebook(config.codebook_size, width)
         self.post_quant_conv = nn.Conv2d(width, body.latent_channels, 1)
         # As VQGAN begins: all entries near the middle, or most would never be the nearest of any cell.
         nn.init.uniform_(self.codebook.weight, -1.0 / config.codebook_size, 1.0 / config.codebook_size)
+
+    @property
+    def doors(self) -> list[nn.Module]:
+        """Of whatever it does, one of these is called first."""
+        return [self.encoder, self.codebook, self.post_quant_conv]
 
     def encode(self, x: Tensor) -> Tensor:
         """(B, 3, H, W) in [-1, 1] -> latents (B, c, H/f, W/f), not quantised.
 
         ValueError unless x has the configured channels and sides divisible by f.
         """
-        f, c = self.config.factor, self.config.in_channels
-        if x.ndim != 4 or x.shape[1] != c or x.shape[2] % f or x.shape[3] % f or not x.numel():
-            raise ValueError(f"pictures of shape {tuple(x.shape)} cannot be encoded: need (B, {c}, H, W), {f} | H, W")
+        self.check_pictures(x)
         z: Tensor = self.quant_conv(self.encoder(x))
         return z * self.config.scaling_factor
 
     def quantise(self, z: Tensor) -> Quantised:
         """Latents (B, c, h, w) in the scale diffusion works in -> their codebook entries. ValueError as `decode`."""
-        self._check(z)
+        self.check_latents(z)
         z = z / self.config.scaling_factor
         cells = z.permute(0, 2, 3, 1)  # (B, h, w, c)
-        indices = self._nearest(cells.detach().reshape(-1, cells.shape[-1])).view(cells.shape[:-1])
-        entries = self.codebook(indices).permute(0, 3, 1, 2)
+        indices = self.codebook(cells.detach().reshape(-1, cells.shape[-1])).view(cells.shape[:-1])
+        entries = self.codebook.entries(indices).permute(0, 3, 1, 2)
         return Quantised(
             latents=z + (entries - z).detach(),
             indices=indices,
@@ -131,20 +148,21 @@ class VQAutoencoder(nn.Module):
         size = self.config.codebook_size
         if indices.ndim != 3 or not indices.numel() or int(indices.min()) < 0 or int(indices.max()) >= size:
             raise ValueError(f"indices of shape {tuple(indices.shape)} must be (B, h, w), each from 0 to {size - 1}")
-        return self.decode_entries(self.codebook(indices).permute(0, 3, 1, 2))
+        return self.decode_entries(self.codebook.entries(indices).permute(0, 3, 1, 2))
 
     def decode_entries(self, entries: Tensor) -> Tensor:
         """What `quantise` gives as latents, (B, c, h, w) -> (B, 3, f*h, f*w)."""
         x: Tensor = self.decoder(self.post_quant_conv(entries))
         return x
 
-    def _nearest(self, cells: Tensor) -> Tensor:
-        """(n, c) -> the index (n,) of the entry at the least Euclidean distance, the first of several."""
-        kind = torch.float64 if cells.dtype == torch.float64 else torch.float32  # halves mistake one for another
-        entries = self.codebook.weight.detach().to(kind)
-        return torch.cat([torch.cdist(part.to(kind), entries).argmin(1) for part in torch.split(cells, CELLS_AT_ONCE)])
+    def check_pictures(self, x: Tensor) -> None:
+        """ValueError for a shape that cannot be encoded."""
+        f, c = self.config.factor, self.config.in_channels
+        if x.ndim != 4 or x.shape[1] != c or x.shape[2] % f or x.shape[3] % f or not x.numel():
+            raise ValueError(f"pictures of shape {tuple(x.shape)} cannot be encoded: need (B, {c}, H, W), {f} | H, W")
 
-    def _check(self, z: Tensor) -> None:
+    def check_latents(self, z: Tensor) -> None:
+        """ValueError for a shape that cannot be decoded."""
         if z.ndim != 4 or z.shape[1] != self.config.latent_channels or not z.numel():
             need = f"(B, {self.config.latent_channels}, h, w)"
             raise ValueError(f"latents of shape {tuple(z.shape)} cannot be decoded: need {need}")

@@ -61,10 +61,11 @@ class TextToImageStage:
         self.cache = _posterior(autoencoder, train.load(recipe.data.size))
         self.held_out_cache = _posterior(autoencoder, held_out.load(recipe.data.size))
         torch.manual_seed(torch_seed(recipe.seed, 0, "initialisation"))
+        self.text = _text(self.records, recipe)
         self.model = LatentDiffusion(
             autoencoder=autoencoder,
             unet=UNet(recipe.unet),
-            text=_text(self.records, recipe),
+            text=self.text,
             schedule=recipe.schedule,
             prediction=recipe.prediction,
             sampler="ddim",
@@ -76,7 +77,7 @@ class TextToImageStage:
                 height=recipe.data.size,
             ),
         ).to(device)
-        self.trained = nn.ModuleDict({"unet": self.model.unet, "text": self.model.text.encoder})
+        self.trained = nn.ModuleDict({"unet": self.model.unet, "text": self.text.encoder})
 
     @property
     def module(self) -> nn.Module:
@@ -86,7 +87,7 @@ class TextToImageStage:
         decay = self.recipe.optimiser.weight_decay
         return [
             *decayed_groups(self.model.unet, decay),
-            *decayed_groups(self.model.text.encoder, decay, self.recipe.text_lr_scale),
+            *decayed_groups(self.text.encoder, decay, self.recipe.text_lr_scale),
         ]
 
     def loss(self, step: int) -> Tensor:
@@ -149,7 +150,7 @@ class TextToImageStage:
         # Not the latents, which another device rounds otherwise: what they are made of.
         first_stage = [weight.detach().cpu().numpy() for weight in self.model.autoencoder.parameters()]
         records = [record.to_json() for record in self.records]
-        facts = [self.model.text.tokenizer.vocab, records]
+        facts = [self.text.tokenizer.vocab, records]
         return fingerprint(self.all_pictures.numpy(), *first_stage, facts=facts)
 
     def finish(self, directory: Path) -> str | None:

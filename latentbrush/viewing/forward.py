@@ -60,12 +60,18 @@ class ForwardProcess:
 
 @torch.inference_mode()
 def forward_process(
-    model: LatentDiffusion, image: Image.Image, *, prompt: str = "", seed: int = 0, levels: int = 8
+    model: LatentDiffusion,
+    image: Image.Image,
+    *,
+    prompt: str = "",
+    label: int | None = None,
+    seed: int = 0,
+    levels: int = 8,
 ) -> ForwardProcess:
     """Noise an RGB picture, whose sides f divides, to `levels` times evenly spread over the schedule.
 
-    The network is asked at each under `prompt`, without guidance. The same noise, that of `seed`, is put on at
-    all levels. What is not finite in half precision is asked for once more in float32. UserError for fewer
+    The network is asked at each under `prompt` or `label`, without guidance. The same noise, that of `seed`, is put on
+    at all levels. What is not finite in half precision is asked for once more in float32. UserError for fewer
     than 2 levels, more than `MAX_LEVELS` or more than the schedule has, for a model that says nothing of the
     picture at its last level, and for what is not finite then, either.
     """
@@ -73,14 +79,14 @@ def forward_process(
     most = min(MAX_LEVELS, T)
     if not 2 <= levels <= most:
         raise UserError(f"{levels} levels are asked for; choose 2 to {most}")
-    shape = model.latent_shape(*image.size)
+    shape, said = model.latent_shape(*image.size), model.said(prompt, label)
     _refuse_silence(model)
     z0, times = encoded(model, to_pixels(image)[None]).mode(), evenly(T, levels)
     noise = PictureNoise([seed], shape, model.dtype, model.device)()
-    process = _process(model, z0, noise, prompt, times)
+    process = _process(model, z0, noise, said, times)
     if model.dtype in HALVES and not _finite(process):
         with in_float32(model.text, model.unet):
-            process = _process(model, z0, noise, prompt, times)
+            process = _process(model, z0, noise, said, times)
     if not _finite(process):
         raise NotFiniteError("what the model says of the picture is not finite; its weights are damaged: get them anew")
     return process
@@ -97,10 +103,12 @@ def _refuse_silence(model: LatentDiffusion) -> None:
         )
 
 
-def _process(model: LatentDiffusion, z0: Tensor, noise: Tensor, prompt: str, times: Sequence[int]) -> ForwardProcess:
+def _process(
+    model: LatentDiffusion, z0: Tensor, noise: Tensor, said: str | int | None, times: Sequence[int]
+) -> ForwardProcess:
     """All computed in the model's type as it is now."""
     z0, noise = z0.to(model.dtype), noise.to(model.dtype)
-    denoiser = model.denoiser(model.text([prompt]))
+    denoiser = model.denoiser(model.text([said]))
     shown = []
     for t in times:
         level = model.schedule.level(torch.tensor([t]), device=model.device, dtype=model.dtype)

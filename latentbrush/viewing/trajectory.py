@@ -57,9 +57,9 @@ class Trajectory:
             self._frames, self._asked = {}, self._first
         asked = self._asked
         if asked in self._wanted:
-            # The first x is in no call's hands. x0 and eps make up the x that they were told of, exactly
-            # where x0 is not clipped, as latents' never is.
-            read = asked.mix(denoised.x0, denoised.eps) / asked.norm
+            # The first x is in no call's hands. x0, before it is clipped, and eps make up the x that they were told of.
+            whole = denoised.x0 if denoised.unclipped is None else denoised.unclipped
+            read = asked.mix(whole, denoised.eps) / asked.norm
             self._keep(asked, read, denoised.x0)
         if level.t is None:
             self._keep(None, x, x)

@@ -171,14 +171,7 @@ class LatentDiffusion:
             raise UserError(
                 f"the prompt is {short(prompt)}, but the model reads no words; leave it out (latentbrush sample)"
             )
-        classes = self.text.classes
-        if classes is None and label is not None:
-            raise UserError(f"the label is {label}, but the model knows no classes; leave it out")
-        if classes is not None and (label is None or label >= classes):
-            found = "there is no label" if label is None else f"the label is {label}"
-            raise UserError(
-                f"{found}, but the model paints one of {classes} classes; give a label from 0 to {classes - 1}"
-            )
+        self.text.check(label)
         return label
 
     @property

@@ -21,6 +21,7 @@ def diffuse(
     image: Annotated[Path, typer.Argument(parser=filename, help="A picture; cut to cover the model's own size.")],
     model: Annotated[str, typer.Option(help="A shipped model's name, a diffusers folder, or a single file.")] = "emoji",
     prompt: Annotated[str, typer.Option(help="What the network is told of the picture.")] = "",
+    label: Annotated[int | None, typer.Option(parser=whole, help="Or of which class it is, counted from 0.")] = None,
     seed: Annotated[int, typer.Option(parser=whole, help="Of the noise.")] = 0,
     levels: Annotated[int, typer.Option(parser=whole, help="Columns, from the clearest level to pure noise.")] = 8,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps, ...: where to compute.")] = "auto",
@@ -31,7 +32,7 @@ def diffuse(
 ) -> None:
     """Put noise on IMAGE, level by level, and show what the network makes of it."""
     # Its values are bound to the same rules as those of a request to paint.
-    request = ImageRequest(prompt=prompt, model=ModelRequest(name=model), sampling=Sampling(seed=seed))
+    request = ImageRequest(prompt=prompt, label=label, model=ModelRequest(name=model), sampling=Sampling(seed=seed))
     path = _sheet_path(image, out)
     from latentbrush.formats import check_writable, cover, load_model
     from latentbrush.viewing import forward_process, forward_sheet, save_sheet
@@ -41,7 +42,7 @@ def diffuse(
     loaded = load_model(request.model.name, device=device)
     defaults = loaded.defaults
     picture = cover(photo.image, defaults.width, defaults.height)
-    process = forward_process(loaded, picture, prompt=prompt, seed=seed, levels=levels)
+    process = forward_process(loaded, picture, prompt=prompt, label=label, seed=seed, levels=levels)
     if left_out := loaded.text.cut(prompt):
         print(f"latentbrush: the prompt is too long; left out: {short(left_out)}", file=sys.stderr)
     save_sheet(forward_sheet(loaded, process), path)

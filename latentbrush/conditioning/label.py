@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from latentbrush.errors import UserError, short
 from latentbrush.nn.class_token import ClassToken
 from latentbrush.nn.condition import Condition
 
@@ -42,11 +43,28 @@ class LabelConditioner(nn.Module):
         return None
 
     def forward(self, labels: Sequence[int | None]) -> Condition:
-        """B labels, each None in a model without classes -> their condition, context (B, 0, 0)."""
+        """B labels, each None in a model without classes -> their condition, context (B, 0, 0).
+
+        UserError for words, and for a label that there is not.
+        """
+        for label in labels:
+            self.check(label)
         context = self.place.new_empty(len(labels), 0, 0)
         if self.classes is None:
             return Condition(context)
         return Condition(context, classes=torch.tensor(labels, device=self.place.device))
+
+    def check(self, label: object) -> None:
+        """UserError unless it is what one picture's condition is made of."""
+        if self.classes is None:
+            if label is not None:
+                told = f"the {'label' if isinstance(label, int) else 'prompt'} is {short(label)}"
+                raise UserError(f"{told}, but the model knows no classes and no words; leave it out")
+            return
+        last = self.classes - 1
+        if not isinstance(label, int) or not 0 <= label <= last:
+            told = "there is no label" if label is None else f"the label is {short(label)}"
+            raise UserError(f"{told}, but the model paints one of {last + 1} classes; give a label from 0 to {last}")
 
     def negative(self, labels: Sequence[int | None]) -> Condition:
         """What to move away from. ValueError, for there is nothing."""
@@ -74,12 +92,16 @@ class ClassTokenConditioner(LabelConditioner):
         return self.encoder.config.width
 
     def forward(self, labels: Sequence[int | None]) -> Condition:
-        """B labels -> their condition, context (B, 1, width). ValueError for a label that there is not."""
-        return Condition(self.encoder(torch.tensor(labels, device=self.encoder.embedding.weight.device)))
+        """B labels -> their condition, context (B, 1, width). UserError for words, and for a label that there is not."""
+        for label in labels:
+            self.check(label)
+        return self._tokens(labels)
 
     def negative(self, labels: Sequence[int | None]) -> Condition:
         """No class, as often. ValueError where the table has no entry for it."""
         if not self.guides:
             return super().negative(labels)
-        out: Condition = self([self.encoder.config.classes] * len(labels))
-        return out
+        return self._tokens([self.encoder.config.classes] * len(labels))
+
+    def _tokens(self, rows: Sequence[int | None]) -> Condition:
+        return Condition(self.encoder(torch.tensor(rows, device=self.encoder.embedding.weight.device)))

@@ -102,6 +102,8 @@ def empty_networks(directory: Path) -> dict[str, nn.Module]:
 
     index = read_index(directory)
     readers = dict(READERS)
+    if index.wordless and "vqvae" not in index.parts:
+        raise UserError(f"{directory} is a model of pixels, which is kept as a folder; it cannot be converted")
     if index.reads_bert:
         readers["vqvae"] = READERS["vae"]
     if index.wordless:

@@ -92,7 +92,7 @@ class ClassTokenConditioner(LabelConditioner):
         return self.encoder.config.width
 
     def forward(self, labels: Sequence[int | None]) -> Condition:
-        """B labels -> their condition, context (B, 1, width). UserError for words, and for a label that there is not."""
+        """B labels -> their condition, context (B, 1, width). UserError for words, and for what is no label."""
         for label in labels:
             self.check(label)
         return self._tokens(labels)

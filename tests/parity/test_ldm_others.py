@@ -173,12 +173,12 @@ def test_what_a_class_model_is_told(classes: Path) -> None:
 
 
 def photo() -> Image.Image:
-    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (24, 32, 3), dtype=np.uint8))
+    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8))
 
 
 def mask() -> Image.Image:
     """Its edges are not those of latent cells; greys on both sides of the half."""
-    grey = np.zeros((24, 32), np.uint8)
+    grey = np.zeros((32, 32), np.uint8)
     grey[5:18, 9:27], grey[6:10, 9:27], grey[2:4] = 255, 128, 127
     return Image.fromarray(grey)
 
@@ -186,7 +186,7 @@ def mask() -> Image.Image:
 def painting(steps: int, *, paste: bool = False, sampler: str | None = None, strength: float = 1.0) -> ImageRequest:
     return ImageRequest(
         prompt="",
-        canvas=Canvas(width=32, height=24),
+        canvas=Canvas(width=32, height=32),
         sampling=Sampling(steps=steps, seed=SEEDS[0], count=len(SEEDS), sampler=sampler),
         start=Start(image=IMAGE, mask=MASK, paste=paste, strength=strength),
     )
@@ -207,7 +207,7 @@ def test_inpainting(sampler: str, steps: int, inpainting: Path) -> None:
     def network(x: Tensor, t: Any) -> Tensor:
         return unet(torch.cat([x, beside.expand(len(x), -1, -1, -1)], dim=1), t).sample
 
-    path = sampled(network, scheduler_of(INPAINTING, sampler), steps, (3, 6, 8))
+    path = sampled(network, scheduler_of(INPAINTING, sampler), steps, (3, 8, 8))
     images = {IMAGE: photo(), MASK: mask()}
     compare(ours(model, painting(steps, sampler=sampler), images), (path, painted(vq, path[-1])), PUBLISHED)
 

@@ -197,7 +197,8 @@ class Micro(_Block):
 class ImageRequest(_Block):
     """A request for `sampling.count` pictures of `prompt`. pydantic's ValidationError for what cannot be.
 
-    `label`: of a class, counted from 0, for a model that knows classes; of one that reads no words the prompt is empty.
+    `label`: of a class, counted from 0, for a model that knows classes, None for any other. Without words, the prompt
+    is empty.
 
     >>> ImageRequest(prompt="a red heart", sampling=Sampling(steps=20, seed=1)).sampling.count
     1

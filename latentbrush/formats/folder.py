@@ -34,7 +34,9 @@ from latentbrush.formats.first_stage import (
 )
 from latentbrush.formats.index import (
     BERT,
+    FROM_MUCH_NOISE,
     INDEX,
+    LDM_TEXT,
     OWN,
     TOKENIZERS,
     TOWERS,
@@ -188,9 +190,8 @@ def _check_aesthetic(directory: Path, index: Index, model: LatentDiffusion) -> N
 
 def _read_scheduler(directory: Path, index: Index, sampler: str | None) -> Scheduler:
     fields = fields_of(directory / SCHEDULER / "scheduler_config.json")
-    scheduler = read_scheduler(fields, index.scheduler, sampler)
-    if not index.keeps_clip:
-        scheduler = replace(scheduler, clip=None)
+    # Stable Diffusion's pipelines never clip, for latents are not bounded; the others do as the file says.
+    scheduler = read_scheduler(fields, index.scheduler, sampler, clips=index.keeps_clip)
     if not index.keeps_offset:
         return scheduler
     return replace(scheduler, plan_options={**scheduler.plan_options, "steps_offset": fields.whole("steps_offset", 0)})
@@ -249,7 +250,13 @@ def _pipeline_name(model: LatentDiffusion, *, aesthetic: bool) -> str:
     if isinstance(model.text, ClassTokenConditioner) or (model.task == "inpainting" and not model.reads_words):
         return OWN
     if isinstance(model.unet, UNet2D):
-        return plain_pipeline_name(model.sampler, latents=not isinstance(model.autoencoder, Pixels))
+        latents = not isinstance(model.autoencoder, Pixels)
+        return plain_pipeline_name(model.sampler, model.plan_config().spacing, latents=latents)
+    if model.reads_bert and model.sampler in FROM_MUCH_NOISE:
+        raise UserError(
+            f"the sampler {model.sampler} cannot be saved: {LDM_TEXT} starts it from too little noise and would paint "
+            "other pictures; save the model with another (ddim), and choose this one when painting"
+        )
     return pipeline_name(model.task, xl=model.is_xl, aesthetic=aesthetic, bert=model.reads_bert)
 
 

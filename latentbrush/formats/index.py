@@ -32,7 +32,6 @@ __all__ = [
 INDEX = "model_index.json"
 CLASSES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "vae": ("diffusers", ("AutoencoderKL",)),
-    "vqvae": ("diffusers", ("VQModel",)),
     "unet": ("diffusers", ("UNet2DConditionModel",)),
     "text_encoder": ("transformers", ("CLIPTextModel",)),
     "text_encoder_2": ("transformers", ("CLIPTextModelWithProjection",)),
@@ -50,7 +49,7 @@ LDM_CLASSES: Mapping[str, tuple[str, tuple[str, ...]]] = {
 CLASS_TOKEN = "class_token"
 """The table of LDM's class-conditional models."""
 TOKEN_CLASSES: Mapping[str, tuple[str, tuple[str, ...]]] = {
-    "vqvae": CLASSES["vqvae"],
+    "vqvae": ("diffusers", ("VQModel",)),
     "unet": CLASSES["unet"],
     CLASS_TOKEN: ("latentbrush", ("ClassToken",)),
 }
@@ -71,28 +70,37 @@ XL_PIPELINES: Mapping[Task, str] = {
 LDM_TEXT = "LDMTextToImagePipeline"
 OWN = "LatentDiffusion"
 """Models that diffusers has no pipeline for."""
-WORDLESS, OWN_UNET = ["diffusers", "UNet2DModel"], ["latentbrush", "UNet2D"]
-"""A UNet that reads no words: then there are no towers, and a first stage only where latents are diffused."""
+WORDLESS: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    "vqvae": ("diffusers", ("VQModel",)),
+    "unet": ("diffusers", ("UNet2DModel",)),
+}
+"""Of models whose UNet reads no words: then there are no towers, and a first stage only where latents are diffused."""
+OWN_WORDLESS: Mapping[str, tuple[str, tuple[str, ...]]] = {**WORDLESS, "unet": ("latentbrush", ("UNet2D",))}
+"""Where the UNet is none of diffusers', too."""
 DDPM, DDIM, LDM = "DDPMPipeline", "DDIMPipeline", "LDMPipeline"
-"""Pipelines of such models. They do as the scheduler's file says: Stable Diffusion's never clip latents."""
+FROM_UNIT_NOISE = ("ddpm", "ddim", "dpmpp_2m", "dpmpp_3m", "dpmpp_2m_sde", "dpmpp_2s", "dpmpp_3s", "lcm", "tcd")
+"""Those whose schedulers work in a pipeline that never scales x, and hands them a generator."""
+FROM_MUCH_NOISE = ("euler", "euler_ancestral", "heun", "lms", "dpm2", "dpm2_ancestral", "dpmpp_sde")
+"""Of these the LDM pipeline takes the first level of the whole schedule, not that of the steps."""
 REFINER = "StableDiffusionXLImg2ImgPipeline"
 PLAIN_OFFSET = (
     "StableDiffusionXL",
     "StableDiffusionInstructPix2Pix",
     "StableDiffusionDepth2Img",
     "StableDiffusionUpscale",
-    *(LDM_TEXT, DDPM, DDIM, LDM, OWN),
+    *(LDM_TEXT, OWN),
 )
-"""Pipelines that take a scheduler's steps_offset as its file states it. The others always take 1."""
+"""Pipelines that take a scheduler's steps_offset as its file states it, as all without words do. The others always
+take 1."""
 
 
 @dataclass(frozen=True)
 class Index:
     """What a folder holds. `parts`: the folders of networks and tokenisers; `scheduler`: its class.
 
-    `wordless`: is the UNet of the kind that reads no words? `own_unet`: and of no class of diffusers?
+    `own_unet`: is the UNet of no class of diffusers?
     `zero_empty`: is an empty negative prompt all zeros (Stable Diffusion XL)? `aesthetic`: is the model told an
-    aesthetic score (its refiner)?
+    aesthetic score (its refiner)? `wordless`: does the UNet read no words?
     """
 
     pipeline: str
@@ -129,12 +137,12 @@ class Index:
     @property
     def classes(self) -> Mapping[str, tuple[str, tuple[str, ...]]]:
         """Part -> the library and the classes that it may be of, the one that we write first."""
-        return _classes(self.parts)
+        return _classes(self.parts, wordless=self.wordless, own_unet=self.own_unet)
 
     @property
     def keeps_offset(self) -> bool:
         """Does its pipeline take the scheduler's steps_offset as stated?"""
-        return self.pipeline.startswith(PLAIN_OFFSET)
+        return self.wordless or self.pipeline.startswith(PLAIN_OFFSET)
 
 
 def pipeline_name(task: Task, *, xl: bool, aesthetic: bool, bert: bool = False) -> str:
@@ -149,9 +157,24 @@ def pipeline_name(task: Task, *, xl: bool, aesthetic: bool, bert: bool = False) 
     return names[task]
 
 
-def plain_pipeline_name(sampler: str, *, latents: bool) -> str:
-    """The diffusers pipeline for a model without words, of latents or of pixels."""
-    return LDM if latents else DDIM if sampler == "ddim" else DDPM
+def plain_pipeline_name(sampler: str, spacing: str, *, latents: bool) -> str:
+    """The diffusers pipeline for a model without words, of latents or of pixels.
+
+    UserError for a sampler, or a spacing of its steps, with which that pipeline would paint other pictures, or none.
+    """
+    if latents:
+        if sampler in FROM_MUCH_NOISE and spacing == "leading":
+            raise UserError(
+                f"the sampler {sampler} with leading spacing cannot be saved: {LDM} starts it from more noise and "
+                "would paint other pictures; choose trailing or linspace spacing"
+            )
+        return LDM
+    if sampler not in FROM_UNIT_NOISE:
+        raise UserError(
+            f"the sampler {sampler} cannot be saved: {DDPM} could not paint with it; save the model with another "
+            f"({', '.join(FROM_UNIT_NOISE)}), and choose this one when painting"
+        )
+    return DDIM if sampler == "ddim" else DDPM
 
 
 def read_index(directory: Path) -> Index:
@@ -161,10 +184,12 @@ def read_index(directory: Path) -> Index:
         found = ", ".join(sorted(entry.name for entry in directory.iterdir())[:5]) or "nothing"
         raise UserError(f"{directory} has no {INDEX} (but {found}); give the folder that holds unet and vae")
     fields = Fields(path, read_json(path))
-    wordless = fields.raw("unet") in (WORDLESS, OWN_UNET)
+    unet = fields.raw("unet")
+    own_unet = _is_one_of(unet, OWN_WORDLESS["unet"])
+    wordless = own_unet or _is_one_of(unet, WORDLESS["unet"])
     parts = _wordless_parts(fields) if wordless else _parts(fields)
     for part in parts:
-        _check_class(fields, part, _classes(parts)[part], wordless=wordless)
+        _check_class(fields, part, _classes(parts, wordless=wordless, own_unet=own_unet))
     scheduler = fields.raw("scheduler")
     if not (isinstance(scheduler, list) and len(scheduler) == 2 and isinstance(scheduler[1], str)):
         raise fields.wrong("scheduler", scheduler, "a library and a class")
@@ -180,7 +205,7 @@ def read_index(directory: Path) -> Index:
         # Of any other that pipeline makes this one.
         scheduler="DDIMScheduler" if pipeline == DDIM else scheduler[1],
         wordless=wordless,
-        own_unet=fields.raw("unet") == OWN_UNET,
+        own_unet=own_unet,
         zero_empty=xl and fields.flag("force_zeros_for_empty_prompt", True),
         aesthetic=xl and fields.flag("requires_aesthetics_score", False),
     )
@@ -202,6 +227,8 @@ def _parts(fields: Fields) -> tuple[str, ...]:
 
 
 def _wordless_parts(fields: Fields) -> tuple[str, ...]:
+    for part in ("vae", *TOWERS, *TOKENIZERS):
+        fields.only(part, None, [None, None])
     return ("vqvae", "unet") if _named(fields, "vqvae") else ("unet",)
 
 
@@ -209,20 +236,25 @@ def _named(fields: Fields, part: str) -> bool:
     return fields.raw(part) not in (None, [None, None])
 
 
-def _classes(parts: tuple[str, ...]) -> Mapping[str, tuple[str, tuple[str, ...]]]:
+def _classes(parts: tuple[str, ...], *, wordless: bool, own_unet: bool) -> Mapping[str, tuple[str, tuple[str, ...]]]:
     """Part -> the library and the classes that it may be of, the one that we write first."""
+    if wordless:
+        return OWN_WORDLESS if own_unet else WORDLESS
     return LDM_CLASSES if BERT in parts else TOKEN_CLASSES if CLASS_TOKEN in parts else CLASSES
 
 
-def _check_class(fields: Fields, part: str, allowed: tuple[str, tuple[str, ...]], *, wordless: bool) -> None:
-    library, classes = allowed
-    found = fields.raw(part)
-    if wordless and part == "unet":
-        return
-    if found not in [[library, name] for name in classes]:
+def _is_one_of(found: Any, known: tuple[str, tuple[str, ...]]) -> bool:
+    library, classes = known
+    return found in [[library, name] for name in classes]
+
+
+def _check_class(fields: Fields, part: str, known: Mapping[str, tuple[str, tuple[str, ...]]]) -> None:
+    found, (library, classes) = fields.raw(part), known[part]
+    if not _is_one_of(found, known[part]):
+        like = ", as in Stable Diffusion" if known is CLASSES else ""
         raise UserError(
             f"{fields.path}: {part} of {fields.raw('_class_name')} is {found}; only {library}'s "
-            f"{' or '.join(classes)} is supported there"
+            f"{' or '.join(classes)} is supported{like}"
         )
 
 
@@ -242,7 +274,6 @@ def write_index(index: Index) -> dict[str, Any]:
         **(_xl_settings(index) if index.is_xl else checked),
         "scheduler": ["diffusers", index.scheduler],
         **{part: [index.classes[part][0], index.classes[part][1][0]] for part in index.parts},
-        **({"unet": OWN_UNET if index.own_unet else WORDLESS} if index.wordless else {}),
     }
 
 

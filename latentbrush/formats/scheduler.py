@@ -23,8 +23,8 @@ __all__ = ["Scheduler", "read_scheduler", "write_scheduler"]
 
 @dataclass(frozen=True)
 class Scheduler:
-    """What a scheduler's configuration says; `plan_options` are fields of `PlanConfig`, `clip` is how far from 0 x0 may
-    be at most, for pipelines that do not clip latents regardless."""
+    """What a scheduler's configuration says; `plan_options` are fields of `PlanConfig`. `clip`: how far from 0 x0 may
+    be at most; None for pipelines that never clip, whatever the file says."""
 
     schedule: Schedule
     prediction: Prediction
@@ -54,12 +54,13 @@ READERS: Mapping[str, Callable[[Fields, str], Any]] = {
 SHARED = ("set_alpha_to_one", "final_sigmas_type")
 
 
-def read_scheduler(fields: Fields, name: str, sampler: str | None = None) -> Scheduler:
+def read_scheduler(fields: Fields, name: str, sampler: str | None = None, *, clips: bool = False) -> Scheduler:
     """Read the configuration of the diffusers class `name`; `sampler` overrides the class.
 
     `name` is what model_index.json says, which diffusers believes rather than the file's own _class_name.
     With `sampler`, only the betas, the prediction type and those plan options that are stated are read, and what the
-    class has beside is not asked for. UserError names what is unknown, wrong or not supported.
+    class has beside is not asked for. `clips`: is it honoured that x0 is to be clipped? UserError names what is
+    unknown, wrong or not supported.
     """
     rows = [row for row in CLASSES if row.name == name]
     if sampler is None:
@@ -71,7 +72,7 @@ def read_scheduler(fields: Fields, name: str, sampler: str | None = None) -> Sch
             )
         row = _row_of(fields, rows)
         _check_supported(fields, row)
-        result = _read(fields, row.sampler, row, row.options)
+        result = _read(fields, row.sampler, row, row.options, clips=clips)
         fields.done()
         return result
     find_sampler(sampler)
@@ -83,8 +84,8 @@ def read_scheduler(fields: Fields, name: str, sampler: str | None = None) -> Sch
     # Naming the folder's own sampler must not change its options.
     own = next((row for row in rows if row.sampler == sampler), None)
     if own is not None:
-        return _read(fields, sampler, own, own.options)
-    return _read(fields, sampler, rows[0] if rows else None, ())
+        return _read(fields, sampler, own, own.options, clips=clips)
+    return _read(fields, sampler, rows[0] if rows else None, (), clips=clips)
 
 
 def _row_of(fields: Fields, rows: list[SchedulerClass]) -> SchedulerClass:
@@ -103,7 +104,7 @@ def _row_of(fields: Fields, rows: list[SchedulerClass]) -> SchedulerClass:
     )
 
 
-def _read(fields: Fields, sampler: str, row: SchedulerClass | None, own: tuple[str, ...]) -> Scheduler:
+def _read(fields: Fields, sampler: str, row: SchedulerClass | None, own: tuple[str, ...], *, clips: bool) -> Scheduler:
     """What any class states, and the options of its `own`; a UserError of a value names the file, too."""
     try:
         as_class = row is not None and row.sampler == sampler
@@ -112,7 +113,7 @@ def _read(fields: Fields, sampler: str, row: SchedulerClass | None, own: tuple[s
         zero_snr = row is None or not as_class or row.zero_snr
         schedule = _schedule(fields, row, zero_snr=zero_snr)
         threshold = _threshold(fields, sampler)
-        clip = None if threshold else _clip(fields, sampler)
+        clip = _clip(fields, sampler) if clips and threshold is None else None
         result = Scheduler(schedule, _prediction(fields), sampler, options, threshold, clip)
         PlanConfig(**options)
     except UserError as error:
@@ -192,7 +193,9 @@ def _threshold(fields: Fields, sampler: str) -> Threshold | None:
 def _clip(fields: Fields, sampler: str) -> float | None:
     """How far from 0, where the class of the sampler clips; it does unless told not to."""
     known = class_of(sampler)
-    if known is None or not known.clips or not fields.flag("clip_sample", True):
+    if known is None or not known.clips or fields.raw("clip_sample", True) is None:
+        return None  # null is as good as false
+    if not fields.flag("clip_sample", True):
         return None
     clip = fields.number("clip_sample_range", 1.0)
     if clip <= 0:

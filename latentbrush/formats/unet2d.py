@@ -74,7 +74,7 @@ def read_unet2d_config(fields: Fields) -> UNet2DConfig:
         raise UserError(f"{fields.path}: {error}; correct it in that file") from None
 
 
-def _levels(fields: Fields, levels: int) -> dict[str, tuple[bool, ...]]:
+def _levels(fields: Fields, levels: int) -> dict[str, tuple[bool, ...] | None]:
     """Which levels attend, and which are halved and doubled within residual blocks.
 
     The fields of how that is done mean levels with attention alone; the others' blocks have it in their names.
@@ -90,10 +90,8 @@ def _levels(fields: Fields, levels: int) -> dict[str, tuple[bool, ...]]:
     way = fields.raw("downsample_type", CONVOLUTION)
     if fields.raw("upsample_type", CONVOLUTION) != way:
         raise fields.wrong("upsample_type", fields.raw("upsample_type", CONVOLUTION), f"{way}, as downsample_type")
-    return {
-        "attention": tuple(kind == ATTENDED for kind in down),
-        "residual": tuple(kind == RESIDUAL or (kind == ATTENDED and way == WITHIN) for kind in down),
-    }
+    residual = tuple(kind == RESIDUAL or (kind == ATTENDED and way == WITHIN) for kind in down)
+    return {"attention": tuple(kind == ATTENDED for kind in down), "residual": residual if any(residual) else None}
 
 
 def _kinds(fields: Fields, key: str, names: tuple[str, ...], default: tuple[int, ...]) -> tuple[int, ...]:

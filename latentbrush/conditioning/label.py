@@ -91,17 +91,19 @@ class ClassTokenConditioner(LabelConditioner):
         """Of the context."""
         return self.encoder.config.width
 
-    def forward(self, labels: Sequence[int | None]) -> Condition:
-        """B labels -> their condition, context (B, 1, width). UserError for words, and for what is no label."""
+    def forward(self, labels: Sequence[int | None], *, empty: bool = False) -> Condition:
+        """B labels -> their condition, context (B, 1, width). UserError for words, and for what is no label.
+
+        `empty`: no class, as often.
+        """
         for label in labels:
             self.check(label)
-        return self._tokens(labels)
+        rows = [self.encoder.config.classes] * len(labels) if empty else list(labels)
+        return Condition(self.encoder(torch.tensor(rows, device=self.encoder.embedding.weight.device)))
 
     def negative(self, labels: Sequence[int | None]) -> Condition:
         """No class, as often. ValueError where the table has no entry for it."""
         if not self.guides:
             return super().negative(labels)
-        return self._tokens([self.encoder.config.classes] * len(labels))
-
-    def _tokens(self, rows: Sequence[int | None]) -> Condition:
-        return Condition(self.encoder(torch.tensor(rows, device=self.encoder.embedding.weight.device)))
+        out: Condition = self(labels, empty=True)  # not `forward`: whoever waits for the call moves it to its device
+        return out

@@ -33,7 +33,8 @@ ONLY: Mapping[str, tuple[Any, ...]] = {
 
 def read_unet2d_config(fields: Fields) -> UNet2DConfig:
     """UNet2DModel's config -> ours. UserError names what is unknown, wrong or not supported."""
-    fields.only("_class_name", CLASS, OWN)
+    own = fields.raw("_class_name") == OWN
+    fields.only("_class_name", OWN if own else CLASS)
     for key, allowed in ONLY.items():
         fields.only(key, *allowed)
     channels = fields.wholes("block_out_channels", (224, 448, 672, 896))
@@ -42,7 +43,7 @@ def read_unet2d_config(fields: Fields) -> UNet2DConfig:
     fields.only("resnet_time_scale_shift", "default", SCALE_SHIFT)
     fields.harmless("num_train_timesteps")  # of an embedding of learned times
     head = fields.raw("attention_head_dim", 8)  # null is a value: one head
-    heads = fields.whole(HEADS) if fields.raw("_class_name") == OWN else None
+    heads = fields.whole(HEADS) if own else None
     values: dict[str, Any] = {
         "sample_size": fields.same("sample_size"),
         "in_channels": fields.whole("in_channels", 3),

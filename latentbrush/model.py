@@ -141,6 +141,8 @@ class LatentDiffusion:
             steps, guidance = most if self.sampler == "ddpm" else upscaling, 1.0
         elif self.task == "upscaling":
             steps, guidance = UPSCALER_STEPS, UPSCALER_GUIDANCE
+        elif self.reads_bert:
+            guidance = 1.0
         elif self.is_xl and self.task == "text-to-image":
             guidance = XL_GUIDANCE
         return ModelDefaults(steps=min(steps, most), guidance=guidance, width=side, height=side)
@@ -179,6 +181,11 @@ class LatentDiffusion:
                 "many"
             )
         return task
+
+    @property
+    def reads_bert(self) -> bool:
+        """Is it LDM's own text-to-image model, with a tower trained together with the UNet?"""
+        return isinstance(self.text, TextConditioner) and self.text.reads_bert
 
     @property
     def reads_words(self) -> bool:

@@ -180,7 +180,8 @@ def _encoded_start(model: LatentDiffusion, request: ImageRequest, pictures: Pict
     cells = latent_mask(mask, model.factor).to(model.device)
     if model.task == "inpainting":
         guide = encoded(model, pixels, tiling) if strength < 1 else None
-        masked = Masked(cells, encoded(model, hidden(pixels, mask), tiling))
+        ldm = not model.reads_words
+        masked = Masked(cells, encoded(model, hidden(pixels, mask, ldm=ldm), tiling), ldm)
         return Given(guide, masked=masked, strength=strength)
     return Given(encoded(model, pixels, tiling), cells, strength=strength)
 

@@ -93,12 +93,15 @@ def inpaint(
     *,
     options: PaintOptions,
 ) -> None:
-    """Paint PROMPT where a mask is white. What is black, or transparent, stays as it is, byte for byte."""
+    """Paint PROMPT where a mask is white. What is black, or transparent, stays as it is, byte for byte.
+
+    Of a model that reads no words the prompt is "".
+    """
     request = options.request(prompt, Start(strength=strength, paste=not no_paste))
     photo, cover = photo_in(image), photo_in(mask, "black")
     start = request.start.model_copy(update={"image": photo.sha256, "mask": cover.sha256})
     pictures = {photo.sha256: photo.image, cover.sha256: cover.image}
-    paint_to_files(request.model_copy(update={"start": start}), options, pictures)
+    paint_to_files(request.model_copy(update={"start": start}), options, pictures, words=True if prompt else None)
 
 
 @partial(with_paint_options, without=XL_OPTIONS)

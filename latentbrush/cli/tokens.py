@@ -13,7 +13,7 @@ from latentbrush.errors import UserError
 from latentbrush.request import ImageRequest, ModelRequest
 
 if TYPE_CHECKING:  # conditioning imports torch
-    from latentbrush.conditioning import Spelling, Tokenizer
+    from latentbrush.conditioning import PromptTokenizer, Spelling
 
 __all__ = ["tokens"]
 
@@ -39,7 +39,7 @@ def tokens(
         _print(tokenizer, spelling)
 
 
-def _print(tokenizer: Tokenizer, spelling: Spelling) -> None:
+def _print(tokenizer: PromptTokenizer, spelling: Spelling) -> None:
     fitting = spelling.fitting
     rows = [("0", str(tokenizer.bos_id), tokenizer.special.bos, "begin")]
     for place, token in enumerate(fitting, 1):

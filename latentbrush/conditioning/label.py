@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from latentbrush.errors import UserError, short
+from latentbrush.nn.class_token import ClassToken
 from latentbrush.nn.condition import Condition
 
-__all__ = ["LabelConditioner"]
+__all__ = ["ClassTokenConditioner", "LabelConditioner"]
 
 
 class LabelConditioner(nn.Module):
@@ -20,7 +21,7 @@ class LabelConditioner(nn.Module):
     `guides`: is there something to be guided away from, which `negative` then tells? Here there is not.
     """
 
-    guides = False
+    guides: bool = False
 
     def __init__(self, classes: int | None = None) -> None:
         super().__init__()
@@ -72,3 +73,37 @@ class LabelConditioner(nn.Module):
     def cut(self, prompt: str) -> str:
         """The end of a prompt that the model will not see: there is no prompt."""
         return ""
+
+
+class ClassTokenConditioner(LabelConditioner):
+    """tau of LDM's class-conditional models: a label becomes the one token of the context (LDM, section 3.3).
+
+    `guides`: has the table an entry for no class?
+    """
+
+    def __init__(self, encoder: ClassToken) -> None:
+        super().__init__(encoder.config.classes)
+        self.encoder = encoder
+        self.guides = encoder.config.empty
+
+    @property
+    def width(self) -> int:
+        """Of the context."""
+        return self.encoder.config.width
+
+    def forward(self, labels: Sequence[int | None], *, empty: bool = False) -> Condition:
+        """B labels -> their condition, context (B, 1, width). UserError for words, and for what is no label.
+
+        `empty`: no class, as often.
+        """
+        for label in labels:
+            self.check(label)
+        rows = [self.encoder.config.classes] * len(labels) if empty else list(labels)
+        return Condition(self.encoder(torch.tensor(rows, device=self.encoder.embedding.weight.device)))
+
+    def negative(self, labels: Sequence[int | None]) -> Condition:
+        """No class, as often. ValueError where the table has no entry for it."""
+        if not self.guides:
+            return super().negative(labels)
+        out: Condition = self(labels, empty=True)  # not `forward`: whoever waits for the call moves it to its device
+        return out

@@ -52,6 +52,8 @@ def find_label_task(in_channels: int, out_channels: int, latent_channels: int, c
 
     `classes`: how many the model knows. UserError, with the numbers, for channels that it cannot have.
     """
+    if classes is None and out_channels == latent_channels and in_channels == 2 * latent_channels + 1:
+        return "inpainting"  # the latents of the picture without what the mask covers, and the mask (LDM, section 4.5)
     if in_channels == out_channels == latent_channels:
         return "unconditional" if classes is None else "class-to-image"
     if out_channels == latent_channels and in_channels == latent_channels + SMALL_PICTURE and classes is None:
@@ -59,5 +61,5 @@ def find_label_task(in_channels: int, out_channels: int, latent_channels: int, c
     raise UserError(
         f"the UNet goes from {in_channels} to {out_channels} channels, what it paints has {latent_channels} (pixels 3, "
         "latents as many as the autoencoder's); without words all of these agree, or it takes "
-        f"{SMALL_PICTURE} more for a small picture; take both from one model"
+        f"{SMALL_PICTURE} more for a small picture, or {latent_channels + 1} more for inpainting; take both from one model"
     )

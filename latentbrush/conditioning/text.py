@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from latentbrush.conditioning.tokenizer import Tokenizer
+from latentbrush.conditioning.prompt_tokenizer import PromptTokenizer
 from latentbrush.errors import UserError
+from latentbrush.nn.bert import LDMBertConfig, LDMBertModel
 from latentbrush.nn.clip import CLIPTextConfig, CLIPTextModel
 from latentbrush.nn.condition import Condition
 
@@ -21,11 +22,16 @@ class TextConditioner(nn.Module):
     UserError unless the tower has an embedding for every token and a position for every place.
     """
 
-    def __init__(self, tokenizer: Tokenizer, encoder: CLIPTextModel) -> None:
+    def __init__(self, tokenizer: PromptTokenizer, encoder: CLIPTextModel | LDMBertModel) -> None:
         super().__init__()
         check_tokenizer(tokenizer, encoder.config)
         self.tokenizer = tokenizer
         self.encoder = encoder
+
+    @property
+    def reads_bert(self) -> bool:
+        """Is it LDM's own, which reads BERT's word pieces?"""
+        return isinstance(self.encoder, LDMBertModel)
 
     @property
     def width(self) -> int:
@@ -39,7 +45,7 @@ class TextConditioner(nn.Module):
 
     @property
     def device(self) -> torch.device:
-        return self.encoder.final_layer_norm.weight.device
+        return self.encoder.embeddings.token_embedding.weight.device
 
     def forward(self, prompts: Sequence[str]) -> Condition:
         """B prompts -> their condition, context (B, max_length, width), in the tower's dtype.
@@ -59,7 +65,7 @@ class TextConditioner(nn.Module):
         return self.tokenizer.cut(prompt)
 
 
-def check_tokenizer(tokenizer: Tokenizer, config: CLIPTextConfig) -> None:
+def check_tokenizer(tokenizer: PromptTokenizer, config: CLIPTextConfig | LDMBertConfig) -> None:
     """UserError unless a tower has an embedding for every token and a position for every place."""
     if tokenizer.vocab_size > config.vocab_size:
         raise UserError(

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from latentbrush.conditioning.text import TextConditioner, check_tokenizer
 from latentbrush.conditioning.tokenizer import Tokenizer
 from latentbrush.errors import UserError
-from latentbrush.nn.clip import ProjectedTextModel
+from latentbrush.nn.clip import CLIPTextModel, ProjectedTextModel
 from latentbrush.nn.condition import Condition
 
 __all__ = ["MicroNumbers", "XLTextConditioner", "count_micro"]
@@ -93,6 +93,7 @@ class XLTextConditioner(nn.Module):
         """B prompts -> context (B, max_length, width) and pooled (B, pooled_width), in the towers' dtype."""
         context, pooled = self.encoder(self.tokenizer.encode(prompts).to(self.device))
         if self.first is not None:
+            assert isinstance(self.first.encoder, CLIPTextModel)
             beside, _ = self.first.encoder.states(self.first.tokenizer.encode(prompts).to(self.device))
             context = torch.cat([beside, context], dim=-1)
         return Condition(context=context, pooled=pooled)

@@ -15,18 +15,21 @@ import torch
 from torch import Tensor
 
 from latentbrush.formats.keys import CLIP_TEXT, rename
-from latentbrush.nn import AutoencoderConfig, CLIPTextConfig, UNetConfig
+from latentbrush.nn import AutoencoderConfig, CLIPTextConfig, LDMBertConfig, UNet2DConfig, UNetConfig, VQConfig
 
 __all__ = [
     "EMA",
     "Place",
     "Stored",
     "autoencoder_places",
+    "bert_places",
     "clip_places",
     "ema_key",
     "layout",
     "open_clip_places",
+    "unet2d_places",
     "unet_places",
+    "vq_places",
 ]
 
 UNET_PREFIX = "model.diffusion_model."
@@ -56,20 +59,32 @@ OPEN_CLIP: tuple[Rule, ...] = (
     *((f"self_attn.{part}_proj.{kind}", f"attn.in_proj_{kind}") for kind in ("weight", "bias") for part in "qkv"),
 )
 
-Form = Literal["same", "convolution", "transposed"]
+X_ATTENTION: tuple[Rule, ...] = tuple((f"{part}_proj", f"to_{part}") for part in ("q", "k", "v", "out"))
+X_MLP: tuple[Rule, ...] = (("fc1", "net.0.0"), ("fc2", "net.2"))
+
+# Attention over cells without words: queries, keys and values are one convolution over the row of cells.
+CELLS: tuple[Rule, ...] = (
+    ("group_norm", "norm"),
+    *((f"to_{part}.{kind}", f"qkv.{kind}") for kind in ("weight", "bias") for part in "qkv"),
+    ("to_out", "proj_out"),
+)
+
+Form = Literal["same", "convolution", "transposed", "row"]
 
 
 @dataclass(frozen=True)
 class Place:
     """The module or parameter `ours` lies under `theirs`, what is inside it by the names of `inner`.
 
-    `form`: how its matrices lie there: `convolution`, of 1 x 1, or `transposed`.
+    `form`: how its matrices lie there: `convolution`, of 1 x 1, `transposed`, or `row`, a convolution of one axis.
+    `heads`: queries, keys and values lie there head by head, of so many.
     """
 
     ours: str
     theirs: str
     inner: tuple[Rule, ...] = ()
     form: Form = "same"
+    heads: int = 1
 
 
 @dataclass(frozen=True)
@@ -79,6 +94,7 @@ class Stored:
     key: str
     names: tuple[str, ...]
     form: Form = "same"
+    heads: int = 1
 
     def shapes(self, shapes: Mapping[str, tuple[int, ...]]) -> list[tuple[int, ...]]:
         """The shapes that it may have in a file, the one that we write first."""
@@ -87,14 +103,21 @@ class Stored:
             first = (sum(part[0] for part in parts), *first[1:])
         if len(first) != 2 or self.form == "same":
             return [first]
+        if self.form == "row":
+            return [(*first, 1)]
         # Some tools write the autoencoder's attention as plain matrices here, too.
         return [first[::-1]] if self.form == "transposed" else [(*first, 1, 1), first]
 
     def pack(self, parts: list[Tensor]) -> Tensor:
         """Our tensors -> the file's."""
         whole = parts[0] if len(parts) == 1 else torch.cat(parts)
+        if len(parts) > 1 and self.heads > 1:
+            # (heads, 3, d, ...) instead of (3, heads, d, ...)
+            whole = whole.reshape(len(parts), self.heads, -1, *whole.shape[1:]).transpose(0, 1).flatten(0, 2)
         if whole.ndim != 2 or self.form == "same":
             return whole
+        if self.form == "row":
+            return whole[:, :, None]
         return whole.T if self.form == "transposed" else whole[:, :, None, None]
 
     def unpack(self, whole: Tensor) -> list[Tensor]:
@@ -103,22 +126,26 @@ class Stored:
             whole = whole[:, :, 0, 0]
         elif self.form == "transposed" and whole.ndim == 2:
             whole = whole.T
+        elif self.form == "row" and whole.ndim == 3:
+            whole = whole[:, :, 0]
         if len(self.names) == 1:
             return [whole]
+        if self.heads > 1:
+            whole = whole.reshape(self.heads, len(self.names), -1, *whole.shape[1:]).transpose(0, 1).flatten(0, 2)
         return [part.clone() for part in whole.chunk(len(self.names))]  # files hold no two that share memory
 
 
 def layout(names: Iterable[str], places: Iterable[Place], prefix: str) -> dict[str, Stored]:
     """Key in the file -> what lies there, for all parameters of a network. KeyError for one without a place."""
     by_name = {place.ours: place for place in places}
-    gathered: dict[str, tuple[list[str], Form]] = {}
+    gathered: dict[str, tuple[list[str], Place]] = {}
     for name in names:
         place = next(by_name[start] for start in _starts(name) if start in by_name)
         rest = name[len(place.ours) :].removeprefix(".")
         inside = rename(rest, place.inner) if rest else ""
         key = prefix + ".".join(part for part in (place.theirs, inside) if part)
-        gathered.setdefault(key, ([], place.form))[0].append(name)
-    return {key: Stored(key, _stacked(found), form) for key, (found, form) in gathered.items()}
+        gathered.setdefault(key, ([], place))[0].append(name)
+    return {key: Stored(key, _stacked(found), at.form, at.heads) for key, (found, at) in gathered.items()}
 
 
 def _starts(name: str) -> Iterator[str]:
@@ -130,7 +157,7 @@ def _starts(name: str) -> Iterator[str]:
 
 def _stacked(names: list[str]) -> tuple[str, ...]:
     """Queries before keys before values, whatever the order of a network's own parameters."""
-    return tuple(sorted(names, key=lambda name: "qkv".find(name.rpartition("_proj.")[0][-1:])))
+    return tuple(sorted(names, key=lambda name: "qkv".find(name.rpartition(".")[0].removesuffix("_proj")[-1:])))
 
 
 def ema_key(key: str) -> str:
@@ -191,6 +218,52 @@ def autoencoder_places(config: AutoencoderConfig) -> Iterator[Place]:
         yield Place(name, name)
 
 
+def vq_places(config: VQConfig) -> Iterator[Place]:
+    """The VQ autoencoder's halves lie as the KL autoencoder's."""
+    yield from autoencoder_places(config.body())
+    yield Place("codebook", "quantize.embedding")
+
+
+def unet2d_places(config: UNet2DConfig) -> Iterator[Place]:
+    """The UNet without words, numbered through as that with them; what halves and doubles may be a residual block."""
+    yield Place("conv_in", "input_blocks.0.0")
+    yield Place("time_embedding.linear_1", "time_embed.0")
+    yield Place("time_embedding.linear_2", "time_embed.2")
+    yield Place("class_embedding", "label_emb")
+    levels, number = len(config.channels), 0
+    heads = [config.heads or width // (config.head_width or width) for width in config.channels]
+    residual = config.residual or (False,) * levels
+
+    def attention(ours: str, theirs: str, level: int) -> Place:
+        return Place(ours, theirs, CELLS, "row", heads[level])
+
+    for level in range(levels):
+        for layer in range(config.layers_per_block):
+            number += 1
+            yield Place(f"down_blocks.{level}.resnets.{layer}", f"input_blocks.{number}.0", RESNET)
+            yield attention(f"down_blocks.{level}.attentions.{layer}", f"input_blocks.{number}.1", level)
+        if level < levels - 1:
+            number += 1
+            halving = f"down_blocks.{level}.downsample"
+            if residual[level]:
+                yield Place(halving, f"input_blocks.{number}.0", RESNET)
+            else:
+                yield Place(f"{halving}.conv", f"input_blocks.{number}.0.op")
+    yield Place("mid_block.resnets.0", "middle_block.0", RESNET)
+    yield attention("mid_block.attention", "middle_block.1", levels - 1)
+    yield Place("mid_block.resnets.1", "middle_block.2", RESNET)
+    number = 0
+    for block, level in enumerate(reversed(range(levels))):
+        for layer in range(config.layers_per_block + 1):
+            yield Place(f"up_blocks.{block}.resnets.{layer}", f"output_blocks.{number}.0", RESNET)
+            yield attention(f"up_blocks.{block}.attentions.{layer}", f"output_blocks.{number}.1", level)
+            number += 1
+        place = f"output_blocks.{number - 1}.{1 + config.attention[level]}"
+        yield Place(f"up_blocks.{block}.upsample", place, RESNET if level and residual[level] else ())
+    yield Place("conv_norm_out", "out.0")
+    yield Place("conv_out", "out.2")
+
+
 def clip_places(config: CLIPTextConfig) -> Iterator[Place]:
     """transformers' own names, as in folders."""
     for name in ("embeddings", "layers", "final_layer_norm"):
@@ -205,3 +278,17 @@ def open_clip_places(config: CLIPTextConfig, inside: str = "") -> Iterator[Place
         yield Place(f"{inside}layers.{layer}", f"transformer.resblocks.{layer}", OPEN_CLIP)
     yield Place(f"{inside}final_layer_norm", "ln_final")
     yield Place("text_projection.weight", "text_projection", form="transposed")
+
+
+def bert_places(config: LDMBertConfig) -> Iterator[Place]:
+    """LDM's own text tower, of x-transformers: attentions and MLPs are numbered through there."""
+    yield Place("embeddings.token_embedding", "token_emb")
+    yield Place("embeddings.position_embedding", "pos_emb.emb")
+    for layer in range(config.layers):
+        attention, mlp = (f"attn_layers.layers.{2 * layer + i}" for i in (0, 1))
+        yield Place(f"layers.{layer}.layer_norm1", f"{attention}.0")
+        yield Place(f"layers.{layer}.self_attn", f"{attention}.1", X_ATTENTION)
+        yield Place(f"layers.{layer}.layer_norm2", f"{mlp}.0")
+        yield Place(f"layers.{layer}.mlp", f"{mlp}.1", X_MLP)
+    yield Place("norm", "norm")
+    yield Place("to_logits", "to_logits")

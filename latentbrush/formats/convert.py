@@ -16,7 +16,7 @@ from torch import Tensor
 
 from latentbrush.errors import UserError, short
 from latentbrush.files import read_json, whole_file, write_json
-from latentbrush.formats.index import INDEX, TOWERS, UNUSED_PARTS
+from latentbrush.formats.index import BERT, INDEX, TOWERS, UNUSED_PARTS
 from latentbrush.formats.links import refuse_links_out
 from latentbrush.formats.network import KINDS
 from latentbrush.formats.opening import single_file
@@ -141,6 +141,8 @@ def _folder_state(folder: Path) -> State:
 
 def _behind_in(folder: Path) -> Mapping[str, Tensor]:
     networks = empty_networks(folder)
+    if not any(part in TOWERS for part in networks):
+        return {}
     path = folder / _last_tower(networks) / BEHIND
     if not path.is_file():
         return {}
@@ -197,7 +199,7 @@ def _write_folder(model: _Source, new: Path, dtype: torch.dtype | None) -> tuple
         tensors = {names.theirs(name): tensor for name, tensor in model.state(part).items()}
         count += len(tensors)
         size += _save(tensors, new / part / f"{stem}.safetensors", dtype, {"format": "pt"})
-        if part in TOWERS:
+        if part in (*TOWERS, BERT):
             _describe_types(new / part / "config.json")
     if model.behind:
         count += len(model.behind)

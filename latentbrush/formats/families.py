@@ -142,7 +142,7 @@ def family_of(file: TensorFile, prediction: Prediction | None) -> Family:
     first, last = _entry(file, FIRST), _entry(file, LAST)
     context = _entry(file, CONTEXTS[0]) or _entry(file, CONTEXTS[1])
     if not (first and context and last):
-        raise UserError(f"{file.path} is {_what(file)}; give a checkpoint of Stable Diffusion 1, 2 or XL")
+        raise UserError(f"{file.path} is {_what(file)}; give a checkpoint of Stable Diffusion 1, 2 or XL, or of LDM")
     width = context.shape[-1]
     if width not in FAMILIES:
         known = ", ".join(f"{width} ({family.name})" for width, family in FAMILIES.items())

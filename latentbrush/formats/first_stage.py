@@ -45,6 +45,8 @@ def read_first_stage(directory: Path, index: Index, fill: Fill, sample_size: int
 
     if "vae" in index.parts:
         return read_network("vae", directory / "vae", (read_config, AutoencoderKL), fill)
+    if index.reads_bert:
+        return read_network(PART, directory / PART, AUTOENCODER_READERS, fill)
     if PART in index.parts:
         return read_network(PART, directory / PART, (read_vq, VQAutoencoder), fill)
     return Pixels(PixelConfig(sample_size=sample_size)).eval()
@@ -60,16 +62,16 @@ def check_scale(index: Index, stage: FirstStage) -> None:
         )
 
 
-def stage_networks(stage: FirstStage) -> dict[str, nn.Module]:
-    """Part -> network."""
+def stage_networks(stage: FirstStage, *, bert: bool) -> dict[str, nn.Module]:
+    """Part -> network. `bert`: of LDM's text-to-image model, where all first stages have one name?"""
     if isinstance(stage, Pixels):
         return {}
-    return {"vae" if isinstance(stage, AutoencoderKL) else PART: stage}
+    return {"vae" if isinstance(stage, AutoencoderKL) and not bert else PART: stage}
 
 
-def write_first_stage(directory: Path, stage: FirstStage, dtype: torch.dtype) -> None:
+def write_first_stage(directory: Path, stage: FirstStage, dtype: torch.dtype, *, bert: bool) -> None:
     if isinstance(stage, AutoencoderKL):
-        write_autoencoder(directory / "vae", stage, dtype)
+        write_autoencoder(directory / (PART if bert else "vae"), stage, dtype)
     elif isinstance(stage, VQAutoencoder):
         write_network(PART, directory / PART, stage, write_vq_config(stage.config), dtype)
 

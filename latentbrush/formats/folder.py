@@ -1,6 +1,7 @@
 """A model's folder, the native format: diffusers' own, with latentbrush.json beside for our defaults.
 
 model_index.json   unet/   vae/   text_encoder/   tokenizer/   scheduler/   latentbrush.json
+(LDM's own text-to-image model: vqvae/ and bert/ instead of vae/ and text_encoder/)
 """
 
 from __future__ import annotations
@@ -12,11 +13,19 @@ from typing import Any
 import torch
 from torch import nn
 
-from latentbrush.conditioning import Augmentation, LabelConditioner, Tokenizer, XLTextConditioner
+from latentbrush.conditioning import (
+    Augmentation,
+    ClassTokenConditioner,
+    LabelConditioner,
+    PromptTokenizer,
+    Tokenizer,
+    XLTextConditioner,
+)
 from latentbrush.devices import choose_device, choose_dtype, enough_memory
 from latentbrush.errors import UserError
 from latentbrush.files import write_json
 from latentbrush.formats import configs
+from latentbrush.formats.bert import read_bert_config
 from latentbrush.formats.first_stage import (
     AUTOENCODER_READERS,
     check_scale,
@@ -26,8 +35,12 @@ from latentbrush.formats.first_stage import (
     write_first_stage,
 )
 from latentbrush.formats.index import (
+    BERT,
+    FROM_MUCH_NOISE,
     INDEX,
+    LDM_TEXT,
     LOW_RES,
+    OWN,
     TOKENIZERS,
     TOWERS,
     Index,
@@ -49,7 +62,7 @@ from latentbrush.formats.network import (
 from latentbrush.formats.replace import replaced_folder
 from latentbrush.formats.scheduler import Scheduler, read_scheduler, write_scheduler
 from latentbrush.formats.shipped import resolve_model
-from latentbrush.formats.text import read_text, text_networks, write_text
+from latentbrush.formats.text import bert_tokenizer, read_text, text_networks, write_text
 from latentbrush.formats.unet2d import read_unet2d_config, write_unet2d_config
 from latentbrush.formats.weights import Entry, check_weights, find_weights, stored_dtype
 from latentbrush.model import LatentDiffusion, ModelDefaults
@@ -115,11 +128,14 @@ def outline_model(model: str | Path, *, sampler: str | None = None) -> LatentDif
     return assemble(directory, sampler, filled_from(directory, None), _origin(directory, sampler))
 
 
-def load_tokenizer(model: str | Path) -> Tokenizer:
+def load_tokenizer(model: str | Path) -> PromptTokenizer:
     """A model's tokeniser alone, of two the second. UserError for what of its files is missing, broken or foreign."""
     directory = _resolved(model)
     index = read_index(directory)
-    if index.wordless:
+    if index.reads_bert:
+        bert = read_bert_config(fields_of(directory / BERT / "config.json"))
+        return bert_tokenizer(directory, bert.max_positions)
+    if not index.reads_words:
         raise UserError(f"{directory} reads no words, so it has no tokeniser; name a model with a text tower")
     second = index.is_xl
     config = configs.read_text_config(fields_of(directory / TOWERS[second] / "config.json"))
@@ -128,7 +144,8 @@ def load_tokenizer(model: str | Path) -> Tokenizer:
 
 def networks_of(model: LatentDiffusion) -> dict[str, nn.Module]:
     """Part -> network, by the names of the folders in which they lie."""
-    return {"unet": model.unet, **stage_networks(model.autoencoder), **text_networks(model.text)}
+    stages = stage_networks(model.autoencoder, bert=model.reads_bert)
+    return {"unet": model.unet, **stages, **text_networks(model.text)}
 
 
 def weight_entries(model: LatentDiffusion, directory: Path) -> dict[str, list[Entry]]:
@@ -198,8 +215,8 @@ def _check_aesthetic(directory: Path, index: Index, model: LatentDiffusion) -> N
 
 def _read_scheduler(directory: Path, index: Index, sampler: str | None) -> Scheduler:
     fields = fields_of(place_of(directory, SCHEDULER) / CONFIG)
-    # Stable Diffusion's pipelines never clip, for latents are not bounded; those without words do as the file says.
-    scheduler = read_scheduler(fields, index.scheduler, sampler, clips=index.wordless)
+    # Stable Diffusion's pipelines never clip, for latents are not bounded; the others do as the file says.
+    scheduler = read_scheduler(fields, index.scheduler, sampler, clips=index.keeps_clip)
     if not index.keeps_offset:
         return scheduler
     return replace(scheduler, plan_options={**scheduler.plan_options, "steps_offset": fields.whole("steps_offset", 0)})
@@ -222,15 +239,16 @@ def save_model(
         write_json(new / INDEX, write_index(index))
         write_text(new, model.text, dtype)
         write_network("unet", new / "unet", model.unet, _unet_config(model.unet), dtype)
-        write_first_stage(new, model.autoencoder, dtype)
+        write_first_stage(new, model.autoencoder, dtype, bert=model.reads_bert)
         _write_ours(new, model)
 
 
 def _write_schedulers(new: Path, model: LatentDiffusion) -> Index:
     """Writes them; returns the index in which they stand."""
-    aesthetic, stages = model.micro_count == AESTHETIC_NUMBERS, stage_networks(model.autoencoder)
-    towers = text_networks(model.text)
+    aesthetic, towers = model.micro_count == AESTHETIC_NUMBERS, text_networks(model.text)
+    stages = stage_networks(model.autoencoder, bert=model.reads_bert)
     tokenizers = [name for tower, name in zip(TOWERS, TOKENIZERS, strict=True) if tower in towers]
+    tokenizers = ["tokenizer"] if model.reads_bert else tokenizers
     index = Index(
         pipeline=_pipeline_name(model, aesthetic=aesthetic),
         parts=(*stages, "unet", *towers, *tokenizers),
@@ -238,13 +256,14 @@ def _write_schedulers(new: Path, model: LatentDiffusion) -> Index:
         zero_empty=isinstance(model.text, XLTextConditioner) and model.text.zero_empty,
         aesthetic=aesthetic,
         wordless=isinstance(model.unet, UNet2D),
+        own_unet=isinstance(model.unet, UNet2D) and model.unet.config.heads is not None,
     )
     options, stated = dict(model.plan_options), {}
     if index.keeps_offset:
         # The others always take 1, which is why the writer refuses all else.
         stated["steps_offset"] = model.plan_config().steps_offset
         options["steps_offset"] = 1
-    clip = model.clip if index.wordless else None
+    clip = model.clip if index.keeps_clip else None
     scheduler = Scheduler(model.schedule, model.prediction, model.sampler, options, model.threshold, clip)
     config = write_scheduler(scheduler) | stated
     (new / SCHEDULER).mkdir()
@@ -263,10 +282,17 @@ def _write_augmentation(new: Path, model: LatentDiffusion, augmentation: Augment
 
 
 def _pipeline_name(model: LatentDiffusion, *, aesthetic: bool) -> str:
+    if isinstance(model.text, ClassTokenConditioner) or (model.task == "inpainting" and not model.reads_words):
+        return OWN
     if isinstance(model.unet, UNet2D):
         latents = not isinstance(model.autoencoder, Pixels)
         return plain_pipeline_name(model.task, model.sampler, model.plan_config().spacing, latents=latents)
-    return pipeline_name(model.task, xl=model.is_xl, aesthetic=aesthetic)
+    if model.reads_bert and model.sampler in FROM_MUCH_NOISE:
+        raise UserError(
+            f"the sampler {model.sampler} cannot be saved: {LDM_TEXT} starts it from too little noise and would paint "
+            "other pictures; save the model with another (ddim), and choose this one when painting"
+        )
+    return pipeline_name(model.task, xl=model.is_xl, aesthetic=aesthetic, bert=model.reads_bert)
 
 
 def _unet_config(unet: UNet | UNet2D) -> dict[str, Any]:

@@ -17,6 +17,8 @@ from latentbrush.formats.configs import DIFFUSERS_VERSION
 from latentbrush.formats.fields import Fields
 
 __all__ = [
+    "BERT",
+    "CLASS_TOKEN",
     "INDEX",
     "LOW_RES",
     "SUPER_RESOLUTION",
@@ -39,6 +41,21 @@ CLASSES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "tokenizer": ("transformers", ("CLIPTokenizer", "CLIPTokenizerFast")),
     "tokenizer_2": ("transformers", ("CLIPTokenizer", "CLIPTokenizerFast")),
 }
+BERT = "bert"
+"""The tower of LDM's own text-to-image model, whose other parts have names of their own, too."""
+LDM_CLASSES: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    "vqvae": ("diffusers", ("AutoencoderKL",)),
+    "unet": CLASSES["unet"],
+    BERT: ("latent_diffusion", ("LDMBertModel",)),
+    "tokenizer": ("transformers", ("BertTokenizer", "BertTokenizerFast")),
+}
+CLASS_TOKEN = "class_token"
+"""The table of LDM's class-conditional models."""
+TOKEN_CLASSES: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    "vqvae": ("diffusers", ("VQModel",)),
+    "unet": CLASSES["unet"],
+    CLASS_TOKEN: ("latentbrush", ("ClassToken",)),
+}
 TOWERS, TOKENIZERS = ("text_encoder", "text_encoder_2"), ("tokenizer", "tokenizer_2")
 # Not run here: the safety checker, and what serves it, image prompts or the estimation of depth.
 UNUSED_PARTS = ("safety_checker", "feature_extractor", "image_encoder", "depth_estimator", "watermarker")
@@ -58,11 +75,16 @@ XL_PIPELINES: Mapping[Task, str] = {
     "text-to-image": "StableDiffusionXLPipeline",
     "inpainting": "StableDiffusionXLInpaintPipeline",
 }
+LDM_TEXT = "LDMTextToImagePipeline"
+OWN = "LatentDiffusion"
+"""Models that diffusers has no pipeline for."""
 WORDLESS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "vqvae": ("diffusers", ("VQModel",)),
     "unet": ("diffusers", ("UNet2DModel",)),
 }
 """Of models whose UNet reads no words: then there are no towers, and a first stage only where latents are diffused."""
+OWN_WORDLESS: Mapping[str, tuple[str, tuple[str, ...]]] = {**WORDLESS, "unet": ("latentbrush", ("UNet2D",))}
+"""Where the UNet is none of diffusers', too."""
 DDPM, DDIM, LDM, SUPER_RESOLUTION = "DDPMPipeline", "DDIMPipeline", "LDMPipeline", "LDMSuperResolutionPipeline"
 FROM_UNIT_NOISE = ("ddpm", "ddim", "dpmpp_2m", "dpmpp_3m", "dpmpp_2m_sde", "dpmpp_2s", "dpmpp_3s", "lcm", "tcd")
 """Those whose schedulers work in a pipeline that never scales x, and hands them a generator."""
@@ -74,6 +96,7 @@ PLAIN_OFFSET = (
     "StableDiffusionInstructPix2Pix",
     "StableDiffusionDepth2Img",
     "StableDiffusionUpscale",
+    *(LDM_TEXT, OWN),
 )
 """Pipelines that take a scheduler's steps_offset as its file states it, as all without words do. The others always
 take 1."""
@@ -83,6 +106,7 @@ take 1."""
 class Index:
     """What a folder holds. `parts`: the folders of networks and tokenisers; `scheduler`: its class.
 
+    `own_unet`: is the UNet of no class of diffusers?
     `zero_empty`: is an empty negative prompt all zeros (Stable Diffusion XL)? `aesthetic`: is the model told an
     aesthetic score (its refiner)? `wordless`: does the UNet read no words? `low_res`: of an upscaler, the class of the
     scheduler that noises its small pictures, and `max_noise_level`, the greatest level of it.
@@ -96,10 +120,35 @@ class Index:
     low_res: str | None = None
     max_noise_level: int = MAX_NOISE_LEVEL
     wordless: bool = False
+    own_unet: bool = False
 
     @property
     def is_xl(self) -> bool:
         return "text_encoder_2" in self.parts
+
+    @property
+    def reads_bert(self) -> bool:
+        """Is it LDM's own text-to-image model?"""
+        return BERT in self.parts
+
+    @property
+    def reads_class(self) -> bool:
+        """Is it one of LDM's class-conditional models?"""
+        return CLASS_TOKEN in self.parts
+
+    @property
+    def reads_words(self) -> bool:
+        return not self.wordless and not self.reads_class
+
+    @property
+    def keeps_clip(self) -> bool:
+        """Does its pipeline clip as the scheduler's file says? Stable Diffusion's never clip."""
+        return not self.reads_words or self.reads_bert
+
+    @property
+    def classes(self) -> Mapping[str, tuple[str, tuple[str, ...]]]:
+        """Part -> the library and the classes that it may be of, the one that we write first."""
+        return _classes(self.parts, wordless=self.wordless, own_unet=self.own_unet)
 
     @property
     def keeps_offset(self) -> bool:
@@ -107,8 +156,10 @@ class Index:
         return self.wordless or self.pipeline.startswith(PLAIN_OFFSET)
 
 
-def pipeline_name(task: Task, *, xl: bool, aesthetic: bool) -> str:
+def pipeline_name(task: Task, *, xl: bool, aesthetic: bool, bert: bool = False) -> str:
     """The diffusers pipeline for a model. UserError where there is none."""
+    if bert and task == "text-to-image":
+        return LDM_TEXT
     if xl and aesthetic and task == "text-to-image":
         return REFINER
     names = XL_PIPELINES if xl else PIPELINES
@@ -157,12 +208,14 @@ def read_index(directory: Path) -> Index:
         found = ", ".join(sorted(entry.name for entry in directory.iterdir())[:5]) or "nothing"
         raise UserError(f"{directory} has no {INDEX} (but {found}); give the folder that holds unet and vae")
     fields = Fields(path, read_json(path))
-    wordless = _is_one_of(fields.raw("unet"), WORDLESS["unet"])
+    unet = fields.raw("unet")
+    own_unet = _is_one_of(unet, OWN_WORDLESS["unet"])
+    wordless = own_unet or _is_one_of(unet, WORDLESS["unet"])
     parts = _wordless_parts(fields) if wordless else _parts(fields)
     for part in parts:
-        _check_class(fields, part, WORDLESS if wordless else CLASSES)
+        _check_class(fields, part, _classes(parts, wordless=wordless, own_unet=own_unet))
     scheduler = _class_of(fields, "scheduler")
-    upscales = fields.raw(LOW_RES) not in (None, [None, None])
+    upscales = _named(fields, LOW_RES)
     low_res = _class_of(fields, LOW_RES) if upscales else None
     fields.harmless("requires_safety_checker", "add_watermarker", *UNUSED_PARTS)
     for part in fields.stated():
@@ -176,6 +229,7 @@ def read_index(directory: Path) -> Index:
         # Of any other that pipeline makes this one.
         scheduler="DDIMScheduler" if pipeline == DDIM else scheduler,
         wordless=wordless,
+        own_unet=own_unet,
         zero_empty=xl and fields.flag("force_zeros_for_empty_prompt", True),
         aesthetic=xl and fields.flag("requires_aesthetics_score", False),
         low_res=low_res,
@@ -194,6 +248,9 @@ def _class_of(fields: Fields, scheduler: str) -> str:
 
 def _parts(fields: Fields) -> tuple[str, ...]:
     """Those that the folder must have: with a second tower, the first may be missing, its tokeniser with it."""
+    for part, classes in ((BERT, LDM_CLASSES), (CLASS_TOKEN, TOKEN_CLASSES)):
+        if _named(fields, part):
+            return tuple(classes)
     if fields.raw("text_encoder_2") in (None, [None, None]):
         return ("vae", "unet", "text_encoder", "tokenizer")
     first = (
@@ -204,12 +261,23 @@ def _parts(fields: Fields) -> tuple[str, ...]:
 
 def _wordless_parts(fields: Fields) -> tuple[str, ...]:
     for part in ("vae", *TOWERS, *TOKENIZERS):
-        if fields.raw(part) not in (None, [None, None]):
+        if _named(fields, part):
             raise UserError(
                 f"{fields.path}: the unet is a {WORDLESS['unet'][1][0]}, which reads no words, and beside it stands "
                 f"{part}; that needs a {CLASSES['unet'][1][0]}"
             )
-    return ("unet",) if fields.raw("vqvae") in (None, [None, None]) else ("vqvae", "unet")
+    return ("vqvae", "unet") if _named(fields, "vqvae") else ("unet",)
+
+
+def _named(fields: Fields, part: str) -> bool:
+    return fields.raw(part) not in (None, [None, None])
+
+
+def _classes(parts: tuple[str, ...], *, wordless: bool, own_unet: bool) -> Mapping[str, tuple[str, tuple[str, ...]]]:
+    """Part -> the library and the classes that it may be of, the one that we write first."""
+    if wordless:
+        return OWN_WORDLESS if own_unet else WORDLESS
+    return LDM_CLASSES if BERT in parts else TOKEN_CLASSES if CLASS_TOKEN in parts else CLASSES
 
 
 def _is_one_of(found: Any, known: tuple[str, tuple[str, ...]]) -> bool:
@@ -232,8 +300,7 @@ def write_index(index: Index) -> dict[str, Any]:
     optional = [*TOWERS, *TOKENIZERS] if index.is_xl else ["safety_checker"]
     absent = [*optional, "feature_extractor", "image_encoder"]
     checked: dict[str, Any] = {"requires_safety_checker": False}
-    known = WORDLESS if index.wordless else CLASSES
-    if index.wordless:
+    if index.wordless or index.pipeline in (LDM_TEXT, OWN):
         absent, checked = [], {}
     if index.pipeline == DEPTH:
         absent, checked = ["depth_estimator", "feature_extractor"], {}
@@ -246,7 +313,7 @@ def write_index(index: Index) -> dict[str, Any]:
         **{part: [None, None] for part in sorted(absent)},
         **(_xl_settings(index) if index.is_xl else checked),
         "scheduler": ["diffusers", index.scheduler],
-        **{part: [known[part][0], known[part][1][0]] for part in index.parts},
+        **{part: [index.classes[part][0], index.classes[part][1][0]] for part in index.parts},
     }
 
 

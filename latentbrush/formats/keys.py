@@ -9,7 +9,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-__all__ = ["AUTOENCODER", "CLIP", "CLIP_TEXT", "CLIP_TEXT_PROJECTED", "CLIP_VISION", "UNET", "VQ", "Names", "rename"]
+__all__ = [
+    "AUTOENCODER",
+    "CLIP",
+    "CLIP_TEXT",
+    "CLIP_TEXT_PROJECTED",
+    "CLIP_VISION",
+    "LDM_BERT",
+    "UNET",
+    "VQ",
+    "Names",
+    "rename",
+]
 
 Rule = tuple[str, str]
 
@@ -74,6 +85,7 @@ AUTOENCODER = Names(
     older=_OLDER,
 )
 
+# LDM's KL autoencoders lie under the same name as its others, and have no codebook.
 VQ = Names((("codebook", "quantize.embedding"), *AUTOENCODER.rules), older=AUTOENCODER.older)
 
 # transformers 5 leaves the prefix out; all versions read it. Old files hold the buffer 0 .. 76 as well.
@@ -84,6 +96,19 @@ CLIP_TEXT = Names(
 )
 
 CLIP_TEXT_PROJECTED = Names((("layers", "encoder.layers"),), ignored=frozenset({"text_model.embeddings.position_ids"}))
+
+LDM_BERT = Names(
+    (
+        ("embeddings.token_embedding", "model.embed_tokens"),
+        ("embeddings.position_embedding", "model.embed_positions"),
+        ("layer_norm1", "self_attn_layer_norm"),
+        ("layer_norm2", "final_layer_norm"),
+        ("mlp.fc1", "fc1"),
+        ("mlp.fc2", "fc2"),
+        ("layers", "model.layers"),
+        ("norm", "model.layer_norm"),
+    )
+)
 
 # The misspelling is transformers' own, from its first version on.
 _VISION: tuple[Rule, ...] = (("layers", "encoder.layers"), ("pre_layernorm", "pre_layrnorm"))

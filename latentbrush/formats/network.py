@@ -12,7 +12,7 @@ from torch import nn
 from latentbrush.files import read_json, write_json
 from latentbrush.formats.empty import without_memory
 from latentbrush.formats.fields import Fields
-from latentbrush.formats.keys import AUTOENCODER, CLIP_TEXT, CLIP_TEXT_PROJECTED, UNET, VQ, Names
+from latentbrush.formats.keys import AUTOENCODER, CLIP_TEXT, CLIP_TEXT_PROJECTED, LDM_BERT, UNET, VQ, Names
 from latentbrush.formats.weights import check_weights, load_weights, save_weights
 
 __all__ = ["KINDS", "Fill", "fields_of", "filled_from", "place_of", "read_network", "write_network"]
@@ -24,6 +24,8 @@ KINDS: Mapping[str, tuple[str, Names]] = {
     "unet": (DIFFUSERS_STEM, UNET),
     "text_encoder": (TRANSFORMERS_STEM, CLIP_TEXT),
     "text_encoder_2": (TRANSFORMERS_STEM, CLIP_TEXT_PROJECTED),
+    "bert": (TRANSFORMERS_STEM, LDM_BERT),
+    "class_token": (DIFFUSERS_STEM, Names(())),
 }
 """Part of a model -> what its weights' files are called, and the names in them."""
 ALONE: Mapping[str, tuple[str, Names]] = {

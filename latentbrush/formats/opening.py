@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from latentbrush.conditioning import Tokenizer
+from latentbrush.conditioning import PromptTokenizer
 from latentbrush.devices import choose_device, choose_dtype
 from latentbrush.errors import UserError
 from latentbrush.formats import folder
@@ -121,7 +121,7 @@ def outlined_file(
         return _assembled(single, settings, sampler, None), single
 
 
-def load_tokenizer(model: str | Path) -> Tokenizer:
+def load_tokenizer(model: str | Path) -> PromptTokenizer:
     """A model's tokeniser alone. UserError for what of its files is missing, broken or foreign."""
     path = single_file(model)
     if path is None:

@@ -16,12 +16,14 @@ from typing import get_args
 
 from latentbrush.conditioning import Tokenizer
 from latentbrush.conditioning.published import clip_tokenizer
+from latentbrush.conditioning.word_pieces import has_vocabulary
 from latentbrush.diffusion import Prediction
 from latentbrush.errors import UserError, short
 from latentbrush.files import read_json, small_text, write_json
 from latentbrush.formats.families import family_of, write_family
 from latentbrush.formats.folder import OURS
 from latentbrush.formats.index import INDEX, LOW_RES, TOKENIZERS, read_index
+from latentbrush.formats.ldm_families import VOCABULARY_NEEDED, ldm_family_of, write_ldm_family
 from latentbrush.formats.links import refuse_links_out
 from latentbrush.formats.network import KINDS
 from latentbrush.formats.store import TensorFile
@@ -40,7 +42,7 @@ __all__ = [
 METADATA = "latentbrush.settings"
 """Where they stand in a safetensors file's header: JSON, an object of file names and their texts."""
 SCHEDULER = "scheduler/scheduler_config.json"
-VOCABULARY = ("vocab.json", "merges.txt", "tokenizer.json")
+VOCABULARY = ("vocab.json", "merges.txt", "tokenizer.json", "vocab.txt")
 BESIDE_VOCABULARY = ("tokenizer_config.json", "special_tokens_map.json")
 NAMES = (
     *(INDEX, OURS, SCHEDULER, f"{LOW_RES}/scheduler_config.json"),
@@ -73,7 +75,8 @@ def settings_of(
 ) -> Iterator[Settings]:
     """What is known of a file, in a folder that is gone after the block; errors within it name the file.
 
-    `config`: a folder of such settings, instead of what file or family say. `prediction` has the last word.
+    `config`: a folder of such settings, instead of what file or family say; or, for a model that reads BERT's
+    vocabulary, one that holds that alone. `prediction` has the last word.
     """
     with _temporary(file.path if config is None else Path(config)) as directory:
         settings = _laid_out(file, directory, config, prediction)
@@ -109,12 +112,20 @@ def _predict(directory: Path, prediction: Prediction | None) -> None:
 
 
 def _laid_out(file: TensorFile, directory: Path, config: str | Path | None, prediction: Prediction | None) -> Settings:
-    if config is not None:
-        copy_settings(Path(config).expanduser(), directory)
+    given = None if config is None else Path(config).expanduser()
+    vocabulary = given if given is not None and not (given / INDEX).is_file() and has_vocabulary(given) else None
+    if given is not None and vocabulary is None:
+        copy_settings(given, directory)
         return Settings(directory, f"as {config} says")
-    if METADATA in file.metadata:
+    if vocabulary is None and METADATA in file.metadata:
         _write_texts(_texts(file), directory)
         return Settings(directory, "as its own header says")
+    ldm = ldm_family_of(file)
+    if ldm is not None:
+        write_ldm_family(ldm, directory, prediction or "epsilon", vocabulary)
+        return Settings(directory, f"{ldm.name}, by its keys and shapes")
+    if vocabulary is not None:
+        raise UserError(f"{vocabulary} has no {INDEX}; give a model's folder")
     family = family_of(file, prediction)
     write_family(family, directory)
     return Settings(directory, f"{family.name}, by its keys and shapes", family.doubt)
@@ -158,6 +169,10 @@ def _write_texts(texts: dict[str, str], directory: Path) -> None:
     for name, text in texts.items():
         (directory / name).parent.mkdir(exist_ok=True)
         (directory / name).write_text(text, encoding="utf-8", newline="")
+    if read_index(directory).reads_bert:
+        if not has_vocabulary(directory / "tokenizer"):
+            raise UserError(f"{directory / 'tokenizer'} has no vocabulary; {VOCABULARY_NEEDED}")
+        return
     for part in _tokenizers(directory):
         if not any((directory / part / name).is_file() for name in VOCABULARY):
             # Left out where it is the published one, whose files are as long as small weights.
@@ -174,7 +189,7 @@ def _tokenizers(directory: Path) -> list[str]:
 def header_of(directory: Path) -> dict[str, str]:
     """The metadata of a single file whose settings lie in `directory`; one entry, whose order cannot vary."""
     names, published = list(NAMES), clip_tokenizer()
-    for part in _tokenizers(directory):
+    for part in [] if read_index(directory).reads_bert else _tokenizers(directory):
         own = Tokenizer.from_folder(directory / part)
         if (own.vocab, own.merges) == (published.vocab, published.merges):
             names = [name for name in names if name not in {f"{part}/{vocabulary}" for vocabulary in VOCABULARY}]

@@ -18,29 +18,48 @@ from latentbrush.devices import precision
 from latentbrush.diffusion import Schedule
 from latentbrush.errors import UserError, short
 from latentbrush.formats import configs
+from latentbrush.formats.bert import read_bert_config
+from latentbrush.formats.class_token import read_class_token_config
 from latentbrush.formats.clip_configs import read_projected_text_config
 from latentbrush.formats.compvis import (
     EMA,
     UNET_PREFIX,
+    Place,
     Stored,
     autoencoder_places,
+    bert_places,
     clip_places,
     ema_key,
     layout,
     open_clip_places,
+    unet2d_places,
     unet_places,
+    vq_places,
 )
 from latentbrush.formats.fields import Fields
 from latentbrush.formats.index import read_index
 from latentbrush.formats.network import read_network
 from latentbrush.formats.store import TensorFile
+from latentbrush.formats.unet2d import read_unet2d_config
+from latentbrush.formats.vq import read_vq_config
 from latentbrush.formats.weights import FLOATS, HALVES, Entry, all_finite, listed
-from latentbrush.nn import AutoencoderKL, CLIPTextModel, ProjectedTextModel, UNet
+from latentbrush.nn import (
+    AutoencoderKL,
+    ClassToken,
+    CLIPTextModel,
+    LDMBertModel,
+    ProjectedTextModel,
+    UNet,
+    UNet2D,
+    VQAutoencoder,
+)
 
 __all__ = ["SMALL", "SingleFile", "Weights", "behind_keys", "empty_networks", "layouts_of"]
 
 Weights = Literal["ema", "raw"]
 CLIP_PREFIXES = ("cond_stage_model.transformer.", "conditioner.embedders.0.transformer.")
+FIRST_STAGE = "first_stage_model."
+BERT_PREFIX = "cond_stage_model.transformer."
 OPEN_CLIP_PREFIXES = ("cond_stage_model.model.", "conditioner.embedders.0.model.", "conditioner.embedders.1.model.")
 TABLES = frozenset(
     {"betas", "alphas_cumprod", "alphas_cumprod_prev", "sqrt_alphas_cumprod", "sqrt_one_minus_alphas_cumprod"}
@@ -61,11 +80,18 @@ DROPPED = TABLES | {
     *(f"{prefix}attn_mask" for prefix in OPEN_CLIP_PREFIXES),
 }
 DROPPED_BELOW = ("first_stage_model.loss.", "model_ema.first_stage_model", "model_ema.cond_stage_model")
-READERS: Mapping[str, tuple[Callable[[Fields], Any], Callable[[Any], nn.Module]]] = {
+CLASS_PREFIX = COPIES = "cond_stage_model."
+"""Of LDM's table of classes; and, in its inpainting model, of the first stage once more, which encodes the masked
+picture."""
+Reader = tuple[Callable[[Fields], Any], Callable[[Any], nn.Module]]
+READERS: Mapping[str, Reader] = {
     "vae": (configs.read_autoencoder_config, AutoencoderKL),
+    "vqvae": (read_vq_config, VQAutoencoder),
     "unet": (configs.read_unet_config, UNet),
     "text_encoder": (configs.read_text_config, CLIPTextModel),
     "text_encoder_2": (read_projected_text_config, ProjectedTextModel),
+    "bert": (read_bert_config, LDMBertModel),
+    "class_token": (read_class_token_config, ClassToken),
 }
 SCHEDULE_TOLERANCE = 2e-3
 """Of the table of alphas; in half precision it is off by a quarter of that."""
@@ -78,10 +104,15 @@ def empty_networks(directory: Path) -> dict[str, nn.Module]:
         pass
 
     index = read_index(directory)
+    readers = dict(READERS)
+    if index.wordless and "vqvae" not in index.parts:
+        raise UserError(f"{directory} is a model of pixels, which is kept as a folder; it cannot be converted")
+    if index.reads_bert:
+        readers["vqvae"] = READERS["vae"]
     if index.wordless:
-        raise UserError(f"{directory} is a model without words, which is kept as a folder; it cannot be converted")
-    parts = [part for part in index.parts if part in READERS]
-    return {part: read_network(part, directory / part, READERS[part], nothing) for part in parts}
+        readers["unet"] = (read_unet2d_config, UNet2D)
+    parts = [part for part in index.parts if part in readers]
+    return {part: read_network(part, directory / part, readers[part], nothing) for part in parts}
 
 
 def layouts_of(networks: Mapping[str, nn.Module], *, open_clip: bool | None = None) -> dict[str, dict[str, Stored]]:
@@ -93,8 +124,16 @@ def layouts_of(networks: Mapping[str, nn.Module], *, open_clip: bool | None = No
     for part, network in networks.items():
         if isinstance(network, UNet):
             places, prefix = unet_places(network.config), UNET_PREFIX
+        elif isinstance(network, UNet2D):
+            places, prefix = unet2d_places(network.config), UNET_PREFIX
         elif isinstance(network, AutoencoderKL):
-            places, prefix = autoencoder_places(network.config), "first_stage_model."
+            places, prefix = autoencoder_places(network.config), FIRST_STAGE
+        elif isinstance(network, VQAutoencoder):
+            places, prefix = vq_places(network.config), FIRST_STAGE
+        elif isinstance(network, ClassToken):
+            places, prefix = iter([Place("embedding", "embedding")]), CLASS_PREFIX
+        elif isinstance(network, LDMBertModel):
+            places, prefix = bert_places(network.config), BERT_PREFIX
         elif isinstance(network, ProjectedTextModel):
             places = open_clip_places(network.config.text, "text_model.")
             prefix = OPEN_CLIP_PREFIXES[2 if "text_encoder" in networks else 1]
@@ -115,6 +154,8 @@ def behind_keys(networks: Mapping[str, nn.Module]) -> set[str]:
     and what only CLIP's own training asked for."""
     if "text_encoder_2" in networks:
         return {f"{prefix}logit_scale" for prefix in OPEN_CLIP_PREFIXES[1:]}
+    if "text_encoder" not in networks:
+        return set()
     text, prefix = networks["text_encoder"], OPEN_CLIP_PREFIXES[0]
     assert isinstance(text, CLIPTextModel)
     layers = text.config.layers
@@ -156,8 +197,11 @@ class SingleFile:
         layouts["unet"] = averages if self.chosen == "ema" else raw
         self.kept = sorted(behind_keys(networks) & keys)
         known = {*raw, *averages, *self.kept, *DROPPED}.union(*layouts.values())
+        copies = _copies(networks, layouts)
+        known |= copies.keys()
         self._check_unknown([key for key in keys if key not in known and not key.startswith(DROPPED_BELOW)])
         shapes = {part: _shapes(network) for part, network in networks.items()}
+        self._check_copies(copies)
         self._parts = {part: self._sources(layouts[part], shapes[part]) for part in layouts}
 
     def _choice(self, weights: Weights | None, averages: set[str], raw: set[str]) -> Weights:
@@ -175,6 +219,19 @@ class SingleFile:
                 f"{self._path} holds {listed(unknown)}, unknown in such a model; if that is what it should hold, "
                 "it is of another kind than its settings say"
             )
+
+    def _check_copies(self, copies: Mapping[str, str]) -> None:
+        """UserError where a tensor that is there twice is not the same both times: one of them would be lost."""
+        for key, original in copies.items():
+            entries = self.file.entries
+            if (
+                key in entries
+                and original in entries
+                and not torch.equal(self.file.read(key), self.file.read(original))
+            ):
+                raise UserError(
+                    f"{self._path}: {key} is not {original}, of which it is a copy in such files; get it anew"
+                )
 
     def _sources(self, wanted: Mapping[str, Stored], shapes: Mapping[str, tuple[int, ...]]) -> list[_Source]:
         entries = self.file.entries
@@ -239,3 +296,12 @@ class SingleFile:
 
 def _shapes(network: nn.Module) -> dict[str, tuple[int, ...]]:
     return {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+
+
+def _copies(networks: Mapping[str, nn.Module], layouts: Mapping[str, Mapping[str, Stored]]) -> dict[str, str]:
+    """Key -> that of which it is a copy: where a model is told a picture through its own first stage, its trainer wrote
+    that twice. One is enough to read all, and to write."""
+    unet = networks["unet"]
+    if not isinstance(unet, UNet2D) or unet.config.in_channels == unet.config.out_channels or "vqvae" not in layouts:
+        return {}
+    return {COPIES + key.removeprefix(FIRST_STAGE): key for key in layouts["vqvae"]}

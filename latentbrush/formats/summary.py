@@ -17,7 +17,7 @@ from latentbrush.formats.shipped import resolve_model
 from latentbrush.formats.single import Weights
 from latentbrush.formats.weights import Entry
 from latentbrush.model import LatentDiffusion
-from latentbrush.nn import Pixels
+from latentbrush.nn import AutoencoderKL, Pixels
 
 __all__ = ["ModelSummary", "PartSummary", "summarise"]
 
@@ -31,6 +31,8 @@ KIND_NAMES = {
     "vqvae": "VQ autoencoder",
     "text_encoder": "CLIP text tower",
     "text_encoder_2": "CLIP text tower",
+    "bert": "LDM's text tower",
+    "class_token": "table of classes",
 }
 FAMILIES = {0: "Stable Diffusion", 5: "Stable Diffusion XL's refiner", 6: "Stable Diffusion XL"}
 """By the numbers that the UNet takes beside the words."""
@@ -122,7 +124,7 @@ def summarise(
 
 
 def _family(model: LatentDiffusion) -> str:
-    if model.reads_words:
+    if model.reads_words and not model.reads_bert:
         return FAMILIES[model.micro_count]
     return "diffusion of pixels (DDPM)" if isinstance(model.autoencoder, Pixels) else "latent diffusion (LDM)"
 
@@ -143,7 +145,7 @@ def _part(name: str, kind: str, network: nn.Module, entries: Mapping[str, Iterab
     files = sorted({entry.file for entry in found})
     return PartSummary(
         name=name,
-        kind=kind,
+        kind="KL autoencoder" if isinstance(network, AutoencoderKL) else kind,
         parameters=sum(parameter.numel() for parameter in network.parameters()),
         size=_size(found),
         dtypes=tuple(sorted({DTYPES[entry.dtype] for entry in found})),

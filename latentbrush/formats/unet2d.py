@@ -12,7 +12,9 @@ from latentbrush.nn import UNet2DConfig
 
 __all__ = ["CLASS", "read_unet2d_config", "write_unet2d_config"]
 
-CLASS = "UNet2DModel"
+CLASS, OWN = "UNet2DModel", "UNet2D"
+"""diffusers', and what has as many heads on every level, which that cannot be."""
+HEADS = "num_attention_heads"
 PLAIN, ATTENDED, RESIDUAL = range(3)
 DOWN = ("DownBlock2D", "AttnDownBlock2D", "ResnetDownsampleBlock2D")
 UP = ("UpBlock2D", "AttnUpBlock2D", "ResnetUpsampleBlock2D")
@@ -31,7 +33,8 @@ ONLY: Mapping[str, tuple[Any, ...]] = {
 
 def read_unet2d_config(fields: Fields) -> UNet2DConfig:
     """UNet2DModel's config -> ours. UserError names what is unknown, wrong or not supported."""
-    fields.only("_class_name", CLASS)
+    own = fields.raw("_class_name") == OWN
+    fields.only("_class_name", OWN if own else CLASS)
     for key, allowed in ONLY.items():
         fields.only(key, *allowed)
     channels = fields.wholes("block_out_channels", (224, 448, 672, 896))
@@ -40,6 +43,7 @@ def read_unet2d_config(fields: Fields) -> UNet2DConfig:
     fields.only("resnet_time_scale_shift", "default", SCALE_SHIFT)
     fields.harmless("num_train_timesteps")  # of an embedding of learned times
     head = fields.raw("attention_head_dim", 8)  # null is a value: one head
+    heads = fields.whole(HEADS) if own else None
     values: dict[str, Any] = {
         "sample_size": fields.same("sample_size"),
         "in_channels": fields.whole("in_channels", 3),
@@ -47,7 +51,8 @@ def read_unet2d_config(fields: Fields) -> UNet2DConfig:
         "channels": channels,
         "layers_per_block": fields.layers("layers_per_block", 2),
         **_levels(fields, len(channels)),
-        "head_width": None if head is None else fields.whole("attention_head_dim", 8),
+        "heads": heads,
+        "head_width": None if head is None or heads is not None else fields.whole("attention_head_dim", 8),
         "mid_attention": fields.flag("add_attention", True),
         "mid_groups": fields.whole("attn_norm_num_groups") if fields.has("attn_norm_num_groups") else None,
         "scale_shift": fields.raw("resnet_time_scale_shift") == SCALE_SHIFT,
@@ -115,7 +120,7 @@ def write_unet2d_config(config: UNet2DConfig) -> dict[str, Any]:
     way = WITHIN if True in ways else CONVOLUTION
     shift = int(config.freq_shift) if config.freq_shift.is_integer() else config.freq_shift
     return {
-        "_class_name": CLASS,
+        "_class_name": CLASS if config.heads is None else OWN,
         "_diffusers_version": DIFFUSERS_VERSION,
         "sample_size": config.sample_size,
         "in_channels": config.in_channels,
@@ -136,6 +141,7 @@ def write_unet2d_config(config: UNet2DConfig) -> dict[str, Any]:
         "dropout": config.dropout,
         "act_fn": "silu",
         "attention_head_dim": config.head_width,
+        **({} if config.heads is None else {HEADS: config.heads}),
         "norm_num_groups": config.groups,
         "attn_norm_num_groups": _stated_groups(config),
         "norm_eps": config.norm_eps,

@@ -1,6 +1,8 @@
 """The networks: tensors in, tensors out. No file, and no randomness but dropout and initialisation."""
 
 from latentbrush.nn.autoencoder import AutoencoderConfig, AutoencoderKL, Posterior
+from latentbrush.nn.bert import LDMBertConfig, LDMBertModel
+from latentbrush.nn.class_token import ClassToken, ClassTokenConfig
 from latentbrush.nn.clip import CLIPTextConfig, CLIPTextModel, ProjectedTextConfig, ProjectedTextModel
 from latentbrush.nn.clip_model import CLIPConfig, CLIPModel
 from latentbrush.nn.clip_vision import CLIPVisionConfig, CLIPVisionModel
@@ -22,8 +24,12 @@ __all__ = [
     "CLIPTextModel",
     "CLIPVisionConfig",
     "CLIPVisionModel",
+    "ClassToken",
+    "ClassTokenConfig",
     "Condition",
     "FirstStage",
+    "LDMBertConfig",
+    "LDMBertModel",
     "PixelConfig",
     "Pixels",
     "Posterior",

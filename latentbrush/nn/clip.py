@@ -10,14 +10,22 @@ from torch import Tensor, nn
 
 from latentbrush.nn.transformer import EncoderLayer, LayerConfig
 
-__all__ = ["CLIPTextConfig", "CLIPTextModel", "ProjectedTextConfig", "ProjectedTextModel", "check_end", "end_state"]
+__all__ = [
+    "CLIPTextConfig",
+    "CLIPTextModel",
+    "ProjectedTextConfig",
+    "ProjectedTextModel",
+    "TextEmbeddings",
+    "check_end",
+    "end_state",
+]
 
 
 @dataclass(frozen=True, kw_only=True)
 class CLIPTextConfig(LayerConfig):
     """The shape of a text tower; the defaults are ViT-L/14's, which Stable Diffusion 1 plugs in."""
 
-    tower: ClassVar[str] = "text"
+    tower: ClassVar[str] = "CLIP text"
     vocab_size: int = 49408
     width: int = 768
     layers: int = 12
@@ -33,10 +41,12 @@ class CLIPTextConfig(LayerConfig):
 
 
 class TextEmbeddings(nn.Module):
-    def __init__(self, config: CLIPTextConfig) -> None:
+    """Tokens (B, n) -> what they and their places mean (B, n, width)."""
+
+    def __init__(self, vocab_size: int, max_positions: int, width: int) -> None:
         super().__init__()
-        self.token_embedding = nn.Embedding(config.vocab_size, config.width)
-        self.position_embedding = nn.Embedding(config.max_positions, config.width)
+        self.token_embedding = nn.Embedding(vocab_size, width)
+        self.position_embedding = nn.Embedding(max_positions, width)
         # As OpenAI's CLIP starts: small, so that pre-norm residuals and not embeddings dominate.
         nn.init.normal_(self.token_embedding.weight, std=0.02)
         nn.init.normal_(self.position_embedding.weight, std=0.01)
@@ -52,7 +62,7 @@ class CLIPTextModel(nn.Module):
     def __init__(self, config: CLIPTextConfig) -> None:
         super().__init__()
         self.config = config
-        self.embeddings = TextEmbeddings(config)
+        self.embeddings = TextEmbeddings(config.vocab_size, config.max_positions, config.width)
         self.layers = nn.ModuleList(EncoderLayer(config, causal=True) for _ in range(config.layers))
         self.final_layer_norm = nn.LayerNorm(config.width, eps=config.norm_eps)
 

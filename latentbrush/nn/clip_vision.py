@@ -20,7 +20,7 @@ class CLIPVisionConfig(LayerConfig):
     `image_size` and `patch_size` are the sides of squares in pixels, the one a multiple of the other.
     """
 
-    tower: ClassVar[str] = "vision"
+    tower: ClassVar[str] = "CLIP vision"
     width: int = 1024
     layers: int = 24
     heads: int = 16

@@ -1,4 +1,4 @@
-"""The pre-norm transformer layer that both of CLIP's towers are made of (Radford et al. 2021, section 2.4)."""
+"""The pre-norm transformer layer that CLIP's towers and LDM's text tower are made of (Radford et al. 2021, 2.4)."""
 
 from __future__ import annotations
 
@@ -35,25 +35,29 @@ class LayerConfig:
     def __post_init__(self) -> None:
         for name in ("width", "layers", "heads", "mlp_width"):
             if getattr(self, name) < 1:
-                raise ValueError(f"CLIP {self.tower} {name} {getattr(self, name)} must be at least 1")
+                raise ValueError(f"{self.tower} {name} {getattr(self, name)} must be at least 1")
         if self.width % self.heads:
-            raise ValueError(f"CLIP {self.tower} width {self.width} is not divisible by its {self.heads} heads")
+            raise ValueError(f"{self.tower} width {self.width} is not divisible by its {self.heads} heads")
         if self.activation not in get_args(Activation):
-            raise ValueError(f"CLIP activation {self.activation!r} is unknown: quick_gelu or gelu")
+            raise ValueError(f"{self.tower} activation {self.activation!r} is unknown: quick_gelu or gelu")
         if not 0.0 <= self.dropout < 1.0:
-            raise ValueError(f"CLIP dropout {self.dropout} must lie in [0, 1)")
+            raise ValueError(f"{self.tower} dropout {self.dropout} must lie in [0, 1)")
 
 
 class SelfAttention(nn.Module):
-    """Tokens attend to one another, if `causal` only to what comes before: (B, n, width) -> (B, n, width)."""
+    """Tokens attend to one another, if `causal` only to what comes before: (B, n, width) -> (B, n, width).
 
-    def __init__(self, width: int, heads: int, *, causal: bool) -> None:
+    `inner`: the width of all heads together, None for that of the tokens; `bias`: of queries, keys and values.
+    """
+
+    def __init__(self, width: int, heads: int, *, causal: bool, inner: int | None = None, bias: bool = True) -> None:
         super().__init__()
+        inner = width if inner is None else inner
         self.heads, self.causal = heads, causal
-        self.q_proj = nn.Linear(width, width)
-        self.k_proj = nn.Linear(width, width)
-        self.v_proj = nn.Linear(width, width)
-        self.out_proj = nn.Linear(width, width)
+        self.q_proj = nn.Linear(width, inner, bias=bias)
+        self.k_proj = nn.Linear(width, inner, bias=bias)
+        self.v_proj = nn.Linear(width, inner, bias=bias)
+        self.out_proj = nn.Linear(inner, width)
 
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = (
@@ -79,12 +83,15 @@ class MLP(nn.Module):
 
 
 class EncoderLayer(nn.Module):
-    """Attention, then an MLP, each behind its layer norm and beside a skip: (B, n, width) -> (B, n, width)."""
+    """Attention, then an MLP, each behind its layer norm and beside a skip: (B, n, width) -> (B, n, width).
 
-    def __init__(self, config: LayerConfig, *, causal: bool) -> None:
+    `inner`, `bias`: as in the attention.
+    """
+
+    def __init__(self, config: LayerConfig, *, causal: bool, inner: int | None = None, bias: bool = True) -> None:
         super().__init__()
         self.layer_norm1 = nn.LayerNorm(config.width, eps=config.norm_eps)
-        self.self_attn = SelfAttention(config.width, config.heads, causal=causal)
+        self.self_attn = SelfAttention(config.width, config.heads, causal=causal, inner=inner, bias=bias)
         self.layer_norm2 = nn.LayerNorm(config.width, eps=config.norm_eps)
         self.mlp = MLP(config)
         self.dropout = nn.Dropout(config.dropout)

@@ -31,11 +31,12 @@ class UNet2DConfig:
 
     One entry a level, from the finest: `channels`, `attention` (has it self-attention), `residual` (is it halved and
     doubled within residual blocks, not by a convolution of stride 2; None for nowhere). `head_width`: channels of an
-    attention head, None for a single head. `mid_attention`: has the middle one? Its norm has `mid_groups`, None for
-    as many as all others. `scale_shift`: the time scales and shifts within residual blocks (ADM), instead of being
-    added. `symmetric`: convolutions of stride 2 pad all sides, not right and below alone. `centred`: x comes in
-    [0, 1]. `classes`, as in `UNetConfig`: how many have an embedding, which is added to that of the time.
-    `sample_size`: the side of the pictures, or latents, that it was trained on.
+    attention head, None for a single head; or `heads`: how many on every level, whatever their width (LDM).
+    `mid_attention`: has the middle one? Its norm has `mid_groups`, None for as many as all others. `scale_shift`: the
+    time scales and shifts within residual blocks (ADM), instead of being added. `symmetric`: convolutions of stride 2
+    pad all sides, not right and below alone. `centred`: x comes in [0, 1]. `classes`, as in `UNetConfig`: how many have
+    an embedding, which is added to that of the time. `sample_size`: the side of the pictures, or latents, that it was
+    trained on.
     """
 
     sample_size: int = 32
@@ -46,6 +47,7 @@ class UNet2DConfig:
     attention: tuple[bool, ...] = (False, True, False, False)
     residual: tuple[bool, ...] | None = None
     head_width: int | None = None
+    heads: int | None = None
     mid_attention: bool = True
     mid_groups: int | None = None
     scale_shift: bool = False
@@ -75,7 +77,11 @@ class UNet2DConfig:
             if getattr(self, name) < 1:
                 raise ValueError(f"UNet {name} {getattr(self, name)} must be at least 1")
         attended = [width for width, has in zip(self.channels, self.attention, strict=True) if has]
+        if self.heads is not None and self.head_width is not None:
+            raise ValueError(f"UNet heads {self.heads} and head width {self.head_width} exclude each other; keep one")
         for width in attended + [self.channels[-1]] * self.mid_attention:
+            if self.heads is not None and (self.heads < 1 or width % self.heads):
+                raise ValueError(f"{width} UNet channels are not divisible by {self.heads} attention heads")
             if self.head_width is not None and (self.head_width < 1 or width % self.head_width):
                 raise ValueError(f"{width} UNet channels are not divisible by the head width {self.head_width}")
         if self.classes is not None and self.classes < 1:
@@ -110,7 +116,7 @@ class CellAttention(Attention):
     """Self-attention over all cells of a (B, c, h, w) map, with a residual."""
 
     def __init__(self, config: UNet2DConfig, channels: int, groups: int) -> None:
-        super().__init__(channels, channels // (config.head_width or channels), bias=True)
+        super().__init__(channels, config.heads or channels // (config.head_width or channels), bias=True)
         self.group_norm = nn.GroupNorm(groups, channels, eps=config.norm_eps)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
@@ -199,7 +205,8 @@ class UpBlock(nn.Module):
 
 
 class UNet2D(nn.Module):
-    """eps_theta(x_t, t): (B, c, h, w), t (B,), condition -> (B, c_out, h, w). Of the condition it reads the classes.
+    """eps_theta(x_t, t): (B, c, h, w), t (B,), condition -> (B, c_out, h, w). Of the condition it reads classes and
+    channels.
 
     What its output means (noise, x0, velocity) is the Denoiser's knowledge. ValueError for wrong shapes.
     """
@@ -284,5 +291,7 @@ class UNet2D(nn.Module):
         others = ("pooled", "micro")
         given = [name for name in others if getattr(condition, name) is not None]
         if condition.context.numel() or given:
-            raise ValueError(f"the UNet reads classes at most, but was given {', '.join(given) or 'a context'}")
+            raise ValueError(
+                f"the UNet reads classes and channels at most, but was given {', '.join(given) or 'a context'}"
+            )
         check_labels(condition.classes, config.classes)

@@ -153,14 +153,18 @@ def _empty(model: LatentDiffusion, *shape: int) -> Tensor:
 
 def _condition(model: LatentDiffusion, rows: int, shape: tuple[int, int, int]) -> Condition:
     """One of the shapes that the model's prompts, or labels, and pictures have."""
+    channels = model.unet.config.in_channels - shape[0]
+    beside = _empty(model, rows, channels, *shape[1:]) if channels else None
     if isinstance(model.text, LabelConditioner):
-        labels = None if model.text.classes is None else torch.empty(rows, dtype=torch.long, device="meta")
-        return Condition(_empty(model, rows, 0, 0), classes=labels)
-    channels, pooled = model.unet.config.in_channels - shape[0], model.text.pooled_width
+        wide = model.text.width
+        labelled = model.text.classes is not None and not wide
+        labels = torch.empty(rows, dtype=torch.long, device="meta") if labelled else None
+        return Condition(_empty(model, rows, 1 if wide else 0, wide), classes=labels, channels=beside)
+    pooled = model.text.pooled_width
     return Condition(
         _empty(model, rows, model.text.tokenizer.max_length, model.text.width),
         pooled=_empty(model, rows, pooled) if model.micro_count and pooled else None,
         micro=_empty(model, rows, model.micro_count) if model.micro_count else None,
-        channels=_empty(model, rows, channels, *shape[1:]) if channels else None,
+        channels=beside,
         classes=None if model.augmentation is None else torch.empty(rows, dtype=torch.int64, device="meta"),
     )

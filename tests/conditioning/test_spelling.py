@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from latentbrush.conditioning import Tokenizer, spell, train_tokenizer
-from latentbrush.conditioning.spelling import BYTES
+from latentbrush.conditioning.tokenizer import BYTES
 
 pytestmark = pytest.mark.capability("token-view")
 

@@ -148,7 +148,7 @@ def command_lines(draw: st.DrawFn, commands: Commands) -> list[str]:
         # A picture was painted as it was, and over another only where it says so.
         always = argument or (parameter.name in ALWAYS and name != "reproduce")
         often = parameter.name not in SELDOM
-        if draw(st.integers(0, 29)) == 0 if always else draw(st.integers(0, 3 if often else 29)):
+        if draw(st.integers(0, 29)) == 0 if always else draw(st.integers(0, 3 if often else 199)):
             continue
         # Within Annotated, the first of an option's own names arrives as its default.
         names = [name for name in (declared.default, *(declared.param_decls or ())) if isinstance(name, str)]
@@ -243,7 +243,7 @@ def check_all(stock: Path, commands: Commands, count: int) -> dict[tuple[str, in
 
 @pytest.mark.capability("one-line-errors")
 def test_odd_values_to_paint_with(stock: Path) -> None:
-    codes = check_all(stock, PAINTING, 150)
+    codes = check_all(stock, PAINTING, 170)
     # Else it would have proved little.
     for code in (0, 2):
         assert sum(codes[name, code] for name in PAINTING) > 20

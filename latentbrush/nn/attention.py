@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from latentbrush.nn.linear import Linear
+
 __all__ = ["Attention", "FeedForward", "SpatialTransformer", "TransformerBlock"]
 
 
@@ -28,10 +30,10 @@ class Attention(nn.Module):
             raise ValueError(f"attention width {width} is not divisible by its {heads} heads")
         context_width = width if context_width is None else context_width
         self.heads = heads
-        self.to_q = nn.Linear(width, width, bias=bias)
-        self.to_k = nn.Linear(context_width, width, bias=bias)
-        self.to_v = nn.Linear(context_width, width, bias=bias)
-        self.to_out = nn.Linear(width, width)
+        self.to_q = Linear(width, width, bias=bias)
+        self.to_k = Linear(context_width, width, bias=bias)
+        self.to_v = Linear(context_width, width, bias=bias)
+        self.to_out = Linear(width, width)
         self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
@@ -50,9 +52,9 @@ class FeedForward(nn.Module):
 
     def __init__(self, width: int, dropout: float = 0.0) -> None:
         super().__init__()
-        self.proj_in = nn.Linear(width, 8 * width)
+        self.proj_in = Linear(width, 8 * width)
         self.dropout = nn.Dropout(dropout)
-        self.proj_out = nn.Linear(4 * width, width)
+        self.proj_out = Linear(4 * width, width)
 
     def forward(self, x: Tensor) -> Tensor:
         value, gate = self.proj_in(x).chunk(2, dim=-1)
@@ -107,11 +109,11 @@ class SpatialTransformer(nn.Module):
         super().__init__()
         self.linear = linear
         self.norm = nn.GroupNorm(groups, channels, eps=1e-6)
-        self.proj_in = nn.Linear(channels, channels) if linear else nn.Conv2d(channels, channels, 1)
+        self.proj_in = Linear(channels, channels) if linear else nn.Conv2d(channels, channels, 1)
         self.transformer_blocks = nn.ModuleList(
             TransformerBlock(channels, heads, context_width, dropout, only_cross=only_cross) for _ in range(depth)
         )
-        self.proj_out = nn.Linear(channels, channels) if linear else nn.Conv2d(channels, channels, 1)
+        self.proj_out = Linear(channels, channels) if linear else nn.Conv2d(channels, channels, 1)
 
     def forward(self, x: Tensor, context: Tensor) -> Tensor:
         height, width = x.shape[-2:]

@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from latentbrush.nn.linear import Linear
 from latentbrush.nn.transformer import EncoderLayer, LayerConfig
 
 __all__ = [
@@ -109,7 +110,7 @@ class ProjectedTextModel(nn.Module):
         super().__init__()
         self.config = config
         self.text_model = CLIPTextModel(config.text)
-        self.text_projection = nn.Linear(config.text.width, config.projection, bias=False)
+        self.text_projection = Linear(config.text.width, config.projection, bias=False)
         nn.init.normal_(self.text_projection.weight, std=config.text.width**-0.5)
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:

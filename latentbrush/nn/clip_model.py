@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from latentbrush.nn.clip import CLIPTextConfig, CLIPTextModel, check_end, end_state
 from latentbrush.nn.clip_vision import CLIPVisionConfig, CLIPVisionModel
+from latentbrush.nn.linear import Linear
 
 __all__ = ["INITIAL_LOGIT_SCALE", "CLIPConfig", "CLIPModel"]
 
@@ -45,8 +46,8 @@ class CLIPModel(nn.Module):
         self.config = config
         self.text_model = CLIPTextModel(config.text)
         self.vision_model = CLIPVisionModel(config.vision)
-        self.text_projection = nn.Linear(config.text.width, config.projection, bias=False)
-        self.visual_projection = nn.Linear(config.vision.width, config.projection, bias=False)
+        self.text_projection = Linear(config.text.width, config.projection, bias=False)
+        self.visual_projection = Linear(config.vision.width, config.projection, bias=False)
         self.logit_scale = nn.Parameter(torch.tensor(INITIAL_LOGIT_SCALE))
         for layer in (self.text_projection, self.visual_projection):
             nn.init.normal_(layer.weight, std=layer.in_features**-0.5)

@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from latentbrush.nn.linear import Linear
+
 __all__ = ["Activation", "EncoderLayer", "LayerConfig"]
 
 Activation = Literal["quick_gelu", "gelu"]
@@ -54,10 +56,10 @@ class SelfAttention(nn.Module):
         super().__init__()
         inner = width if inner is None else inner
         self.heads, self.causal = heads, causal
-        self.q_proj = nn.Linear(width, inner, bias=bias)
-        self.k_proj = nn.Linear(width, inner, bias=bias)
-        self.v_proj = nn.Linear(width, inner, bias=bias)
-        self.out_proj = nn.Linear(inner, width)
+        self.q_proj = Linear(width, inner, bias=bias)
+        self.k_proj = Linear(width, inner, bias=bias)
+        self.v_proj = Linear(width, inner, bias=bias)
+        self.out_proj = Linear(inner, width)
 
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = (
@@ -73,8 +75,8 @@ class MLP(nn.Module):
     def __init__(self, config: LayerConfig) -> None:
         super().__init__()
         self.quick = config.activation == "quick_gelu"
-        self.fc1 = nn.Linear(config.width, config.mlp_width)
-        self.fc2 = nn.Linear(config.mlp_width, config.width)
+        self.fc1 = Linear(config.width, config.mlp_width)
+        self.fc2 = Linear(config.mlp_width, config.width)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.fc1(x)

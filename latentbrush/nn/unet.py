@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from latentbrush.nn.attention import SpatialTransformer
 from latentbrush.nn.blocks import Downsample, ResBlock, Upsample, check_groups, timestep_embedding
 from latentbrush.nn.condition import Condition, check_labels
+from latentbrush.nn.linear import Linear
 
 __all__ = ["UNet", "UNetConfig"]
 
@@ -88,8 +89,8 @@ class TimeEmbedding(nn.Module):
 
     def __init__(self, width: int, time_width: int) -> None:
         super().__init__()
-        self.linear_1 = nn.Linear(width, time_width)
-        self.linear_2 = nn.Linear(time_width, time_width)
+        self.linear_1 = Linear(width, time_width)
+        self.linear_2 = Linear(time_width, time_width)
 
     def forward(self, sinusoids: Tensor) -> Tensor:
         out: Tensor = self.linear_2(F.silu(self.linear_1(sinusoids)))

@@ -84,8 +84,8 @@ def _as_numbers(pictures: Tensor, originals: Tensor) -> tuple[Tensor, Tensor]:
     """Both in [0, 1], float64."""
     if pictures.shape != originals.shape:
         raise UserError(
-            f"pictures {tuple(pictures.shape)} and originals {tuple(originals.shape)} differ in number or size; give an "
-            "original of the same size for each"
+            f"pictures {tuple(pictures.shape)} and originals {tuple(originals.shape)} differ in number or size; give "
+            "an original of the same size for each"
         )
     if pictures.dtype != torch.uint8 or originals.dtype != torch.uint8:
         raise ValueError(f"pictures are {pictures.dtype} and {originals.dtype}; compare bytes, as they are saved")

@@ -17,7 +17,7 @@ AT_ONCE = 2048
 
 @dataclass(frozen=True)
 class Coverage:
-    """`precision`, `recall`: Kynkaanniemi et al. 2019; `density`, `coverage`: Naeem et al. 2020. Density may exceed 1."""
+    """`precision`, `recall`: Kynkaanniemi et al. 2019; `density` (may exceed 1), `coverage`: Naeem et al. 2020."""
 
     precision: float
     recall: float

@@ -1,0 +1,68 @@
+"""How much of the real pictures a model reaches, and how much of what it paints is real: by nearest neighbours."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor
+
+from latentbrush.errors import UserError
+
+__all__ = ["Coverage", "precision_recall", "radii"]
+
+AT_ONCE = 2048
+"""Rows of a distance matrix held at once: 2048 x 50,000 float32 are 400 MB."""
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """`precision`, `recall`: Kynkaanniemi et al. 2019; `density` (may exceed 1), `coverage`: Naeem et al. 2020."""
+
+    precision: float
+    recall: float
+    density: float
+    coverage: float
+
+    def to_json(self) -> dict[str, float]:
+        return asdict(self)
+
+
+def precision_recall(real: Tensor, painted: Tensor, k: int = 3) -> Coverage:
+    """Of features (n, d) of real and (m, d) of painted pictures, with balls to the k-th nearest neighbour.
+
+    Precision: the share of painted ones within the ball of some real one; recall: the reverse (Kynkaanniemi et al.,
+    equation 2; k = 3 there, k = 5 in Naeem et al.). Density: in how many real balls a painted one lies, over k;
+    coverage: the share of real balls with a painted one (Naeem et al., equations 2 and 3). A point on the sphere is in
+    the ball. UserError unless both have more than k features of one width.
+    """
+    if real.ndim != 2 or painted.ndim != 2 or real.shape[1] != painted.shape[1]:
+        raise UserError(f"features {tuple(real.shape)} and {tuple(painted.shape)} have no distance; take both by one")
+    if k < 1 or min(len(real), len(painted)) <= k:
+        raise UserError(
+            f"{k} neighbours are asked for, but there are {len(real)} real and {len(painted)} painted pictures; choose "
+            f"from 1 to {min(len(real), len(painted)) - 1}"
+        )
+    real_radii, painted_radii = radii(real, k), radii(painted, k)
+    within, reached, crowded = [], torch.zeros(len(real), dtype=torch.bool), 0
+    recalled = torch.zeros(len(real), dtype=torch.bool)
+    for part, part_radii in zip(torch.split(painted, AT_ONCE), torch.split(painted_radii, AT_ONCE), strict=True):
+        distances = torch.cdist(part.double(), real.double())  # (b, n)
+        inside = distances <= real_radii
+        within.append(inside.any(1))
+        crowded += int(inside.sum())
+        reached |= inside.any(0)
+        recalled |= (distances <= part_radii[:, None]).any(0)
+    return Coverage(
+        precision=float(torch.cat(within).double().mean()),
+        recall=float(recalled.double().mean()),
+        density=crowded / (k * len(painted)),
+        coverage=float(reached.double().mean()),
+    )
+
+
+def radii(features: Tensor, k: int) -> Tensor:
+    """(n,) distances of each feature (n, d) to its k-th nearest other one, float64."""
+    values = features.double()
+    parts = [torch.cdist(part, values).kthvalue(k + 1, dim=1).values for part in torch.split(values, AT_ONCE)]
+    return torch.cat(parts)

@@ -1,5 +1,6 @@
-"""One side of text_to_image.py, in a process of its own: python benchmarks/painter.py latentbrush|diffusers
+"""One side of text_to_image.py, in a process of its own: python benchmarks/painter.py latentbrush|diffusers [FOLDER]
 
+FOLDER is a model's, by default the shipped one.
 Reads an order a line, a JSON object of count, steps, seed and perhaps out (then the pictures are saved as
 OUT-0.png, ...), and answers each with a line of figures. Nothing is loaded before the first order.
 """
@@ -22,11 +23,11 @@ Paint = Callable[[int, int, int], Sequence[Image.Image]]
 """(count, steps, seed) -> pictures, picture i from seed + i."""
 
 
-def latentbrush_side() -> Paint:
+def latentbrush_side(folder: Path) -> Paint:
     import latentbrush
     from latentbrush import GuidanceRequest, ImageRequest, Sampling
 
-    model = latentbrush.load(MODEL)
+    model = latentbrush.load(folder)
 
     def paint(count: int, steps: int, seed: int) -> list[Image.Image]:
         sampling = Sampling(steps=steps, seed=seed, count=count, batch_size=count)
@@ -36,11 +37,11 @@ def latentbrush_side() -> Paint:
     return paint
 
 
-def diffusers_side() -> Paint:
+def diffusers_side(folder: Path) -> Paint:
     import torch
     from diffusers import StableDiffusionPipeline
 
-    pipeline = StableDiffusionPipeline.from_pretrained(MODEL)
+    pipeline = StableDiffusionPipeline.from_pretrained(folder)
     pipeline.set_progress_bar_config(disable=True)
 
     def paint(count: int, steps: int, seed: int) -> list[Image.Image]:
@@ -55,10 +56,11 @@ def diffusers_side() -> Paint:
 
 def main() -> None:
     load = {"latentbrush": latentbrush_side, "diffusers": diffusers_side}[sys.argv[1]]
+    folder = Path(sys.argv[2]) if len(sys.argv) > 2 else MODEL
     paint: Paint | None = None
     for line in sys.stdin:
         order = json.loads(line)
-        paint = paint or load()
+        paint = paint or load(folder)
         start, used = time.perf_counter(), time.process_time()
         images = paint(order["count"], order["steps"], order["seed"])
         seconds, processor = time.perf_counter() - start, time.process_time() - used

@@ -81,14 +81,14 @@ def table(rows: list[Row]) -> str:
 
 
 class Painter:
-    """A process of one side that paints to order; see painter.py."""
+    """A process of one side that paints to order, with the shipped model if no folder is named; see painter.py."""
 
-    def __init__(self, side: str, threads: int, errors: Path) -> None:
+    def __init__(self, side: str, threads: int, errors: Path, model: Path | None = None) -> None:
         self.side, self.errors = side, errors
         environment = {**os.environ, "OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1"}
         with errors.open("w") as log:
             self.process = subprocess.Popen(
-                [sys.executable, str(WORKER), side],
+                [sys.executable, str(WORKER), side, *([] if model is None else [str(model)])],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,

@@ -85,6 +85,7 @@ def theirs(pipeline: DiffusionPipeline, request: ImageRequest, **more: Any) -> t
     return seen, np.stack([np.asarray(image) for image in images]).astype(int)
 
 
+@pytest.mark.compatible("instruct-pix2pix", "folder", "save")
 @pytest.mark.capability("instruct-pix2pix")
 @pytest.mark.parametrize("scheduler", [DDIMScheduler, EulerAncestralDiscreteScheduler])
 def test_instruct_pix2pix(scheduler: type, tmp_path: Path) -> None:
@@ -124,6 +125,7 @@ def test_every_weight_of_one_saves_a_branch(tmp_path: Path) -> None:
         assert sizes == [branches * COUNT] * STEPS
 
 
+@pytest.mark.compatible("sd2-depth", "folder", "save")
 @pytest.mark.capability("depth-to-image")
 def test_depth_to_image(tmp_path: Path) -> None:
     parts = {name: tiny_pipeline("sd2").components[name] for name in PARTS}

@@ -169,6 +169,7 @@ def test_each_part_opens_alone_with_its_own_class(kind: Kind, tmp_path: Path) ->
     assert torch.equal(mine, yours)
 
 
+@pytest.mark.compatible("vae", "folder", "save")
 def test_an_autoencoder_alone_goes_both_ways(tmp_path: Path) -> None:
     theirs = tiny_autoencoder(scaling_factor=0.5, layers_per_block=1)
     theirs.save_pretrained(tmp_path / "theirs")

@@ -84,7 +84,7 @@ def count(network: nn.Module) -> int:
 
 
 @pytest.mark.capability("unet")
-@pytest.mark.parametrize("name", UNETS)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.compatible(name, "size")) for name in UNETS])
 def test_unets(name: str) -> None:
     config, millions = UNETS[name]
     with torch.device("meta"):

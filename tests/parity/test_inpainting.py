@@ -98,6 +98,7 @@ def trained_for_it(directory: Path, scheduler: type) -> None:
     StableDiffusionInpaintPipeline(**parts, requires_safety_checker=False).save_pretrained(directory)
 
 
+@pytest.mark.compatible("sd1-inpainting", "folder", "save")
 @pytest.mark.capability("inpainting-model", "diffusers-folders")
 @pytest.mark.parametrize("scheduler", [DDIMScheduler, EulerAncestralDiscreteScheduler])
 def test_a_model_trained_for_it(scheduler: type, tmp_path: Path) -> None:
@@ -114,6 +115,7 @@ def test_a_model_trained_for_it(scheduler: type, tmp_path: Path) -> None:
         generate(model, ImageRequest(prompt="a red cat"))
 
 
+@pytest.mark.compatible("xl-inpainting", "folder", "save")
 @pytest.mark.capability("inpainting-model", "stable-diffusion-xl")
 def test_stable_diffusion_xl_trained_for_it(tmp_path: Path) -> None:
     tiny_xl_pipeline("inpainting").save_pretrained(tmp_path / "theirs")

@@ -36,6 +36,9 @@ pytestmark = pytest.mark.capability("single-file")
 
 TOWER, UNET, STAGE = "cond_stage_model.transformer.", "model.diffusion_model.", "first_stage_model."
 KINDS = ["text", "classes", "inpainting"]
+ROWS = {"text": "ldm-text", "classes": "ldm-class", "inpainting": "ldm-inpainting"}
+"""Of docs/compatibility.md."""
+FILES = [pytest.param(kind, marks=pytest.mark.compatible(row, "file")) for kind, row in ROWS.items()]
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +57,7 @@ def equal(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> bool:
     return all(torch.equal(tensor, second[key]) for key, tensor in first.items())
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", FILES)
 def test_both_ways(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     folder, file = request.getfixturevalue(kind), tmp_path / "one.safetensors"
     convert(folder, file, to="single-file")
@@ -298,6 +301,8 @@ def count(network: nn.Module) -> int:
     ],
     ids=["text", "classes", "inpainting"],
 )
+@pytest.mark.compatible("ldm-class", "size")
+@pytest.mark.compatible("ldm-inpainting", "size")
 def test_the_published_sizes(family: Any, theirs: Any, millions: float, tmp_path: Path) -> None:
     write_ldm_family(family, tmp_path, "epsilon", write_vocabulary(tmp_path / "vocabulary"))
     networks = empty_networks(tmp_path)

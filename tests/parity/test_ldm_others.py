@@ -135,6 +135,7 @@ def class_network(weight: float) -> Network:
     return network
 
 
+@pytest.mark.compatible("ldm-class", "folder")
 @pytest.mark.capability("class-token", "class-to-image", "classifier-free-guidance")
 @pytest.mark.parametrize(("steps", "weight"), [(2, 1.0), (2, 3.0), (7, 1.0), (7, 3.0)])
 @pytest.mark.parametrize("sampler", SCHEDULERS)
@@ -192,6 +193,7 @@ def painting(steps: int, *, paste: bool = False, sampler: str | None = None, str
     )
 
 
+@pytest.mark.compatible("ldm-inpainting", "folder")
 @pytest.mark.capability("inpainting-model")
 @pytest.mark.parametrize("steps", [2, 7])
 @pytest.mark.parametrize("sampler", SCHEDULERS)

@@ -110,6 +110,7 @@ def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return load(folder, dtype=torch.float64), pipeline.to(torch.float64)
 
 
+@pytest.mark.compatible("ldm-text", "folder")
 @pytest.mark.parametrize("call", [(7, 1.0, 64, 64), (7, 6.0, 48, 64), (2, 6.0, 64, 64), (2, 1.0, 64, 40)])
 def test_pictures(pair: tuple[LatentDiffusion, LDMTextToImagePipeline], call: Any) -> None:
     model, pipeline = pair
@@ -156,6 +157,7 @@ def test_the_tower(saved: Path) -> None:
         model.text.encoder(torch.zeros(1, 78, dtype=torch.int64))
 
 
+@pytest.mark.compatible("ldm-text", "save")
 @pytest.mark.capability("diffusers-folders")
 def test_folders_go_both_ways(saved: Path, tmp_path: Path) -> None:
     model = load(saved)
@@ -282,6 +284,7 @@ def test_a_vocabulary_that_is_missing_or_broken(saved: Path, tmp_path: Path) -> 
         load(folder)
 
 
+@pytest.mark.compatible("ldm-text", "size")
 def test_the_published_size(tmp_path: Path) -> None:
     """The shapes, keys and number of parameters of diffusers' tower of its own defaults."""
     with torch.device("meta"):

@@ -141,6 +141,8 @@ def pair(folder: Path) -> tuple[LatentDiffusion, StableDiffusionPipeline]:
     return load(folder, dtype=torch.float64), opened(folder)
 
 
+@pytest.mark.compatible("sd1", "folder")
+@pytest.mark.compatible("sd2", "folder")
 @pytest.mark.capability("zero-terminal-snr", "diffusers-noise")
 @pytest.mark.parametrize("call", CALLS, ids=lambda call: f"{call[0]}-steps-guidance-{call[1]}")
 @pytest.mark.parametrize("folder", CASES, indirect=True)
@@ -178,6 +180,8 @@ def test_eta_from_the_folder(folder: Path, tmp_path: Path, eta: float) -> None:
     assert np.abs(found[1] - without[1]).max() > 10 * PIXELS
 
 
+@pytest.mark.compatible("sd1", "save")
+@pytest.mark.compatible("sd2", "save")
 @pytest.mark.capability("half-precision-files")
 @pytest.mark.parametrize(
     ("sampler", "kind", "dtype"),

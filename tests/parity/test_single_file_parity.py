@@ -61,6 +61,8 @@ def converted_by_diffusers(folder: Path, file: Path) -> dict[str, dict[str, torc
     }
 
 
+@pytest.mark.compatible("sd1", "file")
+@pytest.mark.compatible("sd2", "file")
 @pytest.mark.parametrize("kind", ["sd1", "sd2"])
 def test_pipelines_survive_the_way_through_a_file(kind: Any, tmp_path: Path) -> None:
     folder, file = tmp_path / "pipeline", tmp_path / "one.safetensors"
@@ -125,6 +127,7 @@ def test_averages_have_diffusers_names(tmp_path: Path) -> None:
     assert all(torch.equal(found[UNET.theirs(name)], tensor) for name, tensor in loaded.unet.state_dict().items())
 
 
+@pytest.mark.compatible("xl", "file")
 def test_stable_diffusion_xl(tmp_path: Path) -> None:
     folder, file = tmp_path / "pipeline", tmp_path / "one.safetensors"
     pipeline = tiny_xl_pipeline()

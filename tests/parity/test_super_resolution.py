@@ -104,6 +104,7 @@ def opened(folder: Path) -> LDMSuperResolutionPipeline:
     return pipeline
 
 
+@pytest.mark.compatible("ldm-upscaling", "folder", "save")
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", ["ddim", "dpmpp"])
 def test_pictures(name: str, tmp_path: Path) -> None:

@@ -44,6 +44,7 @@ def tiny_taesd(seed: int = 5, **changes: Any) -> AutoencoderTiny:
     return autoencoder
 
 
+@pytest.mark.compatible("tiny-vae", "folder")
 @pytest.mark.parametrize("changes", CHANGES)
 def test_tiny_autoencoder(changes: dict[str, Any], tmp_path: Path) -> None:
     theirs = tiny_taesd(**changes)
@@ -60,6 +61,7 @@ def test_tiny_autoencoder(changes: dict[str, Any], tmp_path: Path) -> None:
             close(ours.decode(z), theirs.decode(z / scale).sample)
 
 
+@pytest.mark.compatible("tiny-vae", "save")
 @pytest.mark.parametrize("changes", CHANGES)
 def test_what_we_save_is_what_diffusers_saved(changes: dict[str, Any], tmp_path: Path) -> None:
     tiny_taesd(**changes).save_pretrained(tmp_path / "theirs")
@@ -79,6 +81,7 @@ def _stated(config: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in config.items() if not key.startswith("_")}
 
 
+@pytest.mark.compatible("tiny-vae", "size")
 def test_the_published_shape() -> None:
     """Ours and diffusers' defaults are TAESD's: 1.2 million parameters each way, named alike."""
     from latentbrush.nn import TinyAutoencoder, TinyConfig

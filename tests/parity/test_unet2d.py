@@ -151,6 +151,8 @@ CONSISTENCY = {
     [(CIFAR, 35_746_307), (LSUN, 113_673_219), (LDM, None), (CONSISTENCY, None)],
     ids=["ddpm-cifar10-32", "ddpm-ema-celebahq-256", "ldm-celebahq-256", "cd-imagenet64"],
 )
+@pytest.mark.compatible("ddpm", "size")
+@pytest.mark.compatible("ldm-unconditional", "size")
 def test_published_sizes(config: dict[str, Any], parameters: int | None) -> None:
     """Networks of published configurations, counted on the meta device."""
     with torch.device("meta"):

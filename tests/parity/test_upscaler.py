@@ -99,6 +99,7 @@ def opened(folder: Path) -> StableDiffusionUpscalePipeline:
     return pipeline
 
 
+@pytest.mark.compatible("x4-upscaler", "folder")
 @pytest.mark.parametrize("case", CASES)
 def test_pictures(case: str, tmp_path: Path) -> None:
     scheduler, changes = CASES[case]
@@ -110,6 +111,7 @@ def test_pictures(case: str, tmp_path: Path) -> None:
         compare(ours(model, request, photo(size)), theirs(pipeline, request, photo(size)), PUBLISHED)
 
 
+@pytest.mark.compatible("x4-upscaler", "save")
 def test_our_folder_and_another_schedule_for_small_pictures(tmp_path: Path) -> None:
     low_res = {"beta_start": 0.001, "beta_end": 0.015, "beta_schedule": "linear"}
     tiny_upscaler(low_res=low_res).save_pretrained(tmp_path / "theirs")

@@ -35,6 +35,7 @@ pytestmark = [
 LABELS = "model.diffusion_model.label_emb.weight"
 
 
+@pytest.mark.compatible("x4-upscaler", "file")
 def test_both_ways_and_beside_diffusers(tmp_path: Path) -> None:
     folder, file = tmp_path / "pipeline", tmp_path / "one.safetensors"
     tiny_upscaler().save_pretrained(folder)
@@ -75,6 +76,7 @@ class Header:
         self.path, self.entries, self.metadata = Path("x4-upscaler-ema.ckpt"), entries, {}
 
 
+@pytest.mark.compatible("x4-upscaler", "size")
 def test_the_published_file_is_known_by_its_keys(tmp_path: Path) -> None:
     with torch.device("meta"):
         unet = UNet(UPSCALER.unet)

@@ -47,6 +47,7 @@ def tiny_vq(seed: int = 3, **changes: Any) -> VQModel:
     return autoencoder
 
 
+@pytest.mark.compatible("vq", "folder")
 @pytest.mark.parametrize("changes", CHANGES)
 def test_vq_autoencoder(changes: dict[str, Any], tmp_path: Path) -> None:
     theirs = tiny_vq(**changes)
@@ -97,6 +98,7 @@ def _stated(config: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in config.items() if not key.startswith("_")}
 
 
+@pytest.mark.compatible("vq", "save")
 @pytest.mark.parametrize("changes", CHANGES)
 def test_what_we_save_is_what_diffusers_saved(changes: dict[str, Any], tmp_path: Path) -> None:
     tiny_vq(**changes).save_pretrained(tmp_path / "theirs")

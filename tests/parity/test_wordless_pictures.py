@@ -65,6 +65,12 @@ CASES: dict[str, tuple[type, Any, dict[str, Any]]] = {
 }
 
 
+def shown(column: str) -> list[Any]:
+    """The cases, each marked with what it shows in docs/compatibility.md."""
+    rows = {name: "ldm-unconditional" if name.startswith("ldm") else "ddpm" for name in CASES}
+    return [pytest.param(name, marks=pytest.mark.compatible(row, column)) for name, row in rows.items()]
+
+
 @contextmanager
 def drawn_as(dtype: torch.dtype) -> Iterator[None]:
     """LDMPipeline names no type for its noise; ours is drawn in the model's, and another type is another stream."""
@@ -117,7 +123,7 @@ def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 @pytest.mark.capability("diffusers-noise")
 @pytest.mark.parametrize("steps", STEPS)
-@pytest.mark.parametrize("folder", CASES, indirect=True)
+@pytest.mark.parametrize("folder", shown("folder"), indirect=True)
 def test_pictures(folder: Path, steps: int) -> None:
     model, pipeline = load(folder, dtype=torch.float64), opened(folder)
     latent = isinstance(pipeline, LDMPipeline)
@@ -127,7 +133,7 @@ def test_pictures(folder: Path, steps: int) -> None:
 
 
 @pytest.mark.capability("diffusers-folders")
-@pytest.mark.parametrize("folder", CASES, indirect=True)
+@pytest.mark.parametrize("folder", shown("save"), indirect=True)
 def test_folders_go_both_ways(folder: Path, tmp_path: Path) -> None:
     """Every tensor and every setting of what diffusers saved, in what we save; and the pipeline, by its name."""
     model = load(folder)

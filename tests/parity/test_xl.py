@@ -85,6 +85,7 @@ def opened(folder: Path, pipeline: type = DiffusionPipeline) -> DiffusionPipelin
     return result
 
 
+@pytest.mark.compatible("xl", "folder", "save")
 @pytest.mark.parametrize("case", CASES)
 def test_pictures(case: str, tmp_path: Path) -> None:
     scheduler, changes, settings = CASES[case]
@@ -113,6 +114,7 @@ def photo() -> Image.Image:
     return Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 32, 3), dtype=np.uint8))
 
 
+@pytest.mark.compatible("xl-refiner", "folder", "save")
 @pytest.mark.capability("image-to-image")
 @pytest.mark.parametrize("kind", ["base", "refiner"])
 def test_image_to_image(kind: str, tmp_path: Path) -> None:

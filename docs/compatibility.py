@@ -54,7 +54,7 @@ def collected() -> Shown:
     """What the tests are marked with. SystemExit where they cannot be collected."""
     collector = Collector()
     folders = [str(ROOT / "tests" / name) for name in ("parity", "formats", "cli")]
-    code = pytest.main(["--collect-only", "-qq", "-p", "no:cacheprovider", *folders], plugins=[collector])
+    code = pytest.main(["--collect-only", "-p", "no:terminal", "-p", "no:cacheprovider", *folders], plugins=[collector])
     if code:
         sys.exit(f"the tests could not be collected (pytest's code {int(code)})")
     return collector.shown
@@ -70,10 +70,12 @@ def page(rows: Mapping[str, Mapping[str, str]], shown: Shown) -> str:
     lines = [
         "# Compatibility",
         "",
-        "Written by `python docs/compatibility.py` from the tests: a link leads to those that show it, on random weights",
-        "in the true architecture. *True size*: the published configuration has the published number of parameters and",
-        "the published keys. *Paints as it does*: latents after every step within 2e-5 of the greatest, and pictures within",
-        "1/255, for several seeds, numbers of steps and weights of guidance. A dash is what is not there, or not tested.",
+        "Written by `python docs/compatibility.py` from the tests: a link leads to those that show it, on random",
+        "weights in the true architecture. *True size*: the published configuration has as many parameters as published,",
+        "or as diffusers' own network of it. *Paints as it does*: latents after every step within 2e-5 of the greatest,",
+        "and pictures within 1/255, for several seeds, numbers of steps and weights of guidance (for LDM's classes and",
+        "inpainting, which diffusers has no pipeline for, against its networks and schedulers). A dash is what is not",
+        "there, or not tested.",
         "",
         "| model | use | " + " | ".join(COLUMNS.values()) + " |",
         "|---|---|" + "---|" * len(COLUMNS),
@@ -92,7 +94,8 @@ def _links(files: list[str]) -> str:
 def _schedulers() -> list[str]:
     """A row for each scheduler class that is read from scheduler_config.json and written there."""
     lines = [
-        "What `scheduler/scheduler_config.json` names, and the `--sampler` that it is here; an unknown setting is an error.",
+        "What `scheduler/scheduler_config.json` names, and the `--sampler` that it is here. An unknown setting is an",
+        "error.",
         "",
         "| class in diffusers | where | sampler | sigmas | zero SNR | thresholding |",
         "|---|---|---|---|---|---|",

@@ -130,6 +130,14 @@ LSUN = CIFAR | {
     "up_block_types": ["UpBlock2D", "AttnUpBlock2D"] + ["UpBlock2D"] * 4,
 }
 LDM = {"sample_size": 64, "attention_head_dim": 32}
+SUPER_RESOLUTION = {
+    "attention_head_dim": 32,
+    "block_out_channels": [160, 320, 320, 640],
+    "down_block_types": ["DownBlock2D"] + ["AttnDownBlock2D"] * 3,
+    "in_channels": 6,
+    "sample_size": 64,
+    "up_block_types": ["AttnUpBlock2D"] * 3 + ["UpBlock2D"],
+}
 CONSISTENCY = {
     "attention_head_dim": 64,
     "attn_norm_num_groups": 32,
@@ -148,11 +156,12 @@ CONSISTENCY = {
 @pytest.mark.parametrize(
     ("config", "parameters"),
     # None: no published figure known; diffusers' own is the measure.
-    [(CIFAR, 35_746_307), (LSUN, 113_673_219), (LDM, None), (CONSISTENCY, None)],
-    ids=["ddpm-cifar10-32", "ddpm-ema-celebahq-256", "ldm-celebahq-256", "cd-imagenet64"],
+    [(CIFAR, 35_746_307), (LSUN, 113_673_219), (LDM, None), (SUPER_RESOLUTION, None), (CONSISTENCY, None)],
+    ids=["ddpm-cifar10-32", "ddpm-ema-celebahq-256", "ldm-celebahq-256", "ldm-super-resolution-4x", "cd-imagenet64"],
 )
 @pytest.mark.compatible("ddpm", "size")
 @pytest.mark.compatible("ldm-unconditional", "size")
+@pytest.mark.compatible("ldm-upscaling", "size")
 def test_published_sizes(config: dict[str, Any], parameters: int | None) -> None:
     """Networks of published configurations, counted on the meta device."""
     with torch.device("meta"):

@@ -54,7 +54,10 @@ def collected() -> Shown:
     """What the tests are marked with. SystemExit where they cannot be collected."""
     collector = Collector()
     folders = [str(ROOT / "tests" / name) for name in ("parity", "formats", "cli")]
-    code = pytest.main(["--collect-only", "-p", "no:terminal", "-p", "no:cacheprovider", *folders], plugins=[collector])
+    code = pytest.main(
+        ["--collect-only", "-o", "addopts=--strict-markers", "-p", "no:terminal", "-p", "no:cacheprovider", *folders],
+        plugins=[collector],
+    )
     if code:
         sys.exit(f"the tests could not be collected (pytest's code {int(code)})")
     return collector.shown
@@ -71,11 +74,11 @@ def page(rows: Mapping[str, Mapping[str, str]], shown: Shown) -> str:
         "# Compatibility",
         "",
         "Written by `python docs/compatibility.py` from the tests: a link leads to those that show it, on random",
-        "weights in the true architecture. *True size*: the published configuration has as many parameters as published,",
-        "or as diffusers' own network of it. *Paints as it does*: latents after every step within 2e-5 of the greatest,",
-        "and pictures within 1/255, for several seeds, numbers of steps and weights of guidance (for LDM's classes and",
-        "inpainting, which diffusers has no pipeline for, against its networks and schedulers). A dash is what is not",
-        "there, or not tested.",
+        "weights in the true architecture. *True size*: the published configuration has as many parameters as",
+        "published, or as diffusers' own network of it. *Paints as it does*: latents after every step within 2e-5 of",
+        "the greatest, and pictures within 1/255, for several seeds, numbers of steps and weights of guidance (of LDM's",
+        "classes and inpainting, for which diffusers has no pipeline, against its networks and schedulers). A dash is",
+        "what is not there, or not tested.",
         "",
         "| model | use | " + " | ".join(COLUMNS.values()) + " |",
         "|---|---|" + "---|" * len(COLUMNS),

@@ -65,8 +65,8 @@ def _controlled(made: type, kind: Any, channels: int) -> Callable[[], DiffusionP
 @dataclass(frozen=True)
 class Family:
     """`row`: in docs/compatibility.yaml; `make`: a pipeline of diffusers, `opens`: what its folder is opened with
-    again, with `options`. `pictures`: what the request refers to; `request`: blocks of it; `call`: what diffusers is given
-    beside the prompt. `weights`: of guidance, those tried."""
+    again, with `options`. `pictures`: what the request refers to; `request`: blocks of it; `call`: what diffusers is
+    given beside the prompt. `weights`: of guidance, those tried."""
 
     row: str
     make: Callable[[], DiffusionPipeline]

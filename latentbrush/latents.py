@@ -12,7 +12,7 @@ from torch import Tensor
 from latentbrush.devices import HALVES, in_float32, not_finite, out_of_memory
 from latentbrush.errors import NotFiniteError
 from latentbrush.model import LatentDiffusion
-from latentbrush.nn import AutoencoderKL, Posterior, tiled_decode, tiled_encode
+from latentbrush.nn import AutoencoderKL, Posterior, TinyAutoencoder, tiled_decode, tiled_encode
 from latentbrush.request import TILES_BEYOND, Tiles
 
 __all__ = ["Tiling", "decoded", "encoded"]
@@ -25,6 +25,7 @@ class Tiling:
 
     `auto` begins with those larger than `TILES_BEYOND` pixels, or where memory runs out, and stays with it: the
     pictures that follow would run into the same wall. `on` and `off` are meant, `decode` is `on` in decoding alone.
+    A tiny autoencoder takes too little memory to need tiles, and never has any.
     """
 
     def __init__(self, tiles: Tiles = "auto") -> None:
@@ -39,8 +40,10 @@ class Tiling:
             return "off"
         return "decode" if self._encoded_whole else "on"
 
-    def encode(self, autoencoder: AutoencoderKL, pixels: Tensor) -> Posterior:
-        """As `AutoencoderKL.encode`."""
+    def encode(self, autoencoder: AutoencoderKL | TinyAutoencoder, pixels: Tensor) -> Posterior:
+        """As `AutoencoderKL.encode`; a tiny autoencoder's latents as a certain posterior."""
+        if isinstance(autoencoder, TinyAutoencoder):
+            return Posterior.point(autoencoder.encode(pixels))
         self._begin_if_large(pixels.shape[-2] * pixels.shape[-1])
         if not self._encode:
             whole = self._whole(autoencoder.encode, pixels)
@@ -50,8 +53,10 @@ class Tiling:
             self._encoded_whole = False  # what was before was not good enough, or it would not be asked for again
         return tiled_encode(autoencoder, pixels)
 
-    def decode(self, autoencoder: AutoencoderKL, latents: Tensor) -> Tensor:
+    def decode(self, autoencoder: AutoencoderKL | TinyAutoencoder, latents: Tensor) -> Tensor:
         """As `AutoencoderKL.decode`."""
+        if isinstance(autoencoder, TinyAutoencoder):
+            return autoencoder.decode(latents)
         self._begin_if_large(latents.shape[-2] * latents.shape[-1] * autoencoder.config.factor**2)
         whole = None if self._decode else self._whole(autoencoder.decode, latents)
         return tiled_decode(autoencoder, latents) if whole is None else whole
@@ -83,16 +88,11 @@ def decoded(
     """
     tiles, latents = tiling or Tiling(), latents.to(model.device)
 
-    def decode(part: Tensor) -> Tensor:
-        # A tiny decoder takes too little memory to need tiles.
-        own = model.decoder is model.autoencoder
-        return tiles.decode(model.autoencoder, part) if own else model.decoder.decode(part)
-
-    pixels = decode(latents.to(model.dtype))
+    pixels = tiles.decode(model.decoder, latents.to(model.dtype))
     if model.dtype in HALVES and (spoilt := not_finite(pixels)):
         pixels = pixels.float()
         with in_float32(model.decoder):
-            pixels[spoilt] = decode(latents[spoilt].float())
+            pixels[spoilt] = tiles.decode(model.decoder, latents[spoilt].float())
     if spoilt := not_finite(pixels):
         raise NotFiniteError(refusal(spoilt[0]))
     return pixels
@@ -106,7 +106,8 @@ def encoded(model: LatentDiffusion, pixels: Tensor, tiling: Tiling | None = None
     """
 
     def spoilt(posterior: Posterior) -> bool:
-        return bool(not_finite(torch.cat([posterior.mean, posterior.logvar])))
+        told = [posterior.mean] if posterior.certain else [posterior.mean, posterior.logvar]
+        return bool(not_finite(torch.cat(told)))
 
     tiling, pixels = tiling or Tiling(), pixels.to(model.device)
     posterior = tiling.encode(model.autoencoder, pixels.to(model.dtype))

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, get_args
 
 import torch
+from PIL import Image
 from torch import nn
 
 from latentbrush.conditioning import Task, TextConditioner, XLTextConditioner, count_micro, find_task
@@ -24,11 +25,11 @@ from latentbrush.diffusion import (
     guided,
 )
 from latentbrush.errors import UserError
-from latentbrush.nn import AutoencoderKL, Condition, TinyAutoencoder, UNet
+from latentbrush.nn import AutoencoderConfig, AutoencoderKL, Condition, TinyAutoencoder, TinyConfig, UNet
 from latentbrush.origin import Origin
 from latentbrush.request import MAX_SIDE
 
-__all__ = ["LatentDiffusion", "ModelDefaults"]
+__all__ = ["Exchanged", "LatentDiffusion", "ModelDefaults"]
 
 STABLE_DIFFUSION_PLAN: Mapping[str, Any] = {
     "spacing": "leading",
@@ -60,6 +61,18 @@ class ModelDefaults:
             raise UserError(f"the model's default guidance is {self.guidance}; choose a finite number")
 
 
+SafetyFlags = Callable[[Sequence[Image.Image]], list[bool]]
+"""Finished pictures -> which of them a safety checker flags."""
+
+
+@dataclass(frozen=True)
+class Exchanged:
+    """The autoencoder that a model has instead of its own: as which it was asked for, and its files, if any."""
+
+    name: str
+    origin: Origin | None
+
+
 class LatentDiffusion:
     """An autoencoder, a UNet and a text conditioner, with the schedule that the UNet was trained on.
 
@@ -74,7 +87,7 @@ class LatentDiffusion:
 
     def __init__(
         self,
-        autoencoder: AutoencoderKL,
+        autoencoder: AutoencoderKL | TinyAutoencoder,
         unet: UNet,
         text: TextConditioner | XLTextConditioner,
         *,
@@ -87,8 +100,11 @@ class LatentDiffusion:
         origin: Origin | None = None,
     ) -> None:
         self.autoencoder, self.unet, self.text = autoencoder, unet, text
+        self.exchanged: Exchanged | None = None
         self.fast_decoder: TinyAutoencoder | None = None
         self.fast_origin: Origin | None = None
+        self.safety_check: SafetyFlags | None = None
+        self.safety_origin: Origin | None = None
         self._waiting: OneAtATime | None = None
         self.origin = origin
         self.task = self._find_task()
@@ -150,19 +166,52 @@ class LatentDiffusion:
 
         `origin`: the files it was read from, if any. UserError unless it reads the latents of this model.
         """
-        tiny, own = decoder.config, self.autoencoder.config
-        for what, found, needed in (
-            ("latent channels", tiny.latent_channels, own.latent_channels),
-            ("picture channels", tiny.in_channels, own.in_channels),
-            ("pixels a latent cell", tiny.factor, own.factor),
-        ):
-            if found != needed:
-                raise UserError(
-                    f"the fast decoder has {found} {what}, the model's autoencoder {needed}; take the tiny autoencoder "
-                    "that was made for this model"
-                )
+        self._check_latents(decoder.config, "fast decoder", "take the tiny autoencoder that was made for this model")
         self.fast_decoder, self.fast_origin = decoder.to(device=self.device, dtype=self.dtype), origin
         return self
+
+    def exchange_autoencoder(
+        self, autoencoder: AutoencoderKL | TinyAutoencoder, name: str, origin: Origin | None = None
+    ) -> LatentDiffusion:
+        """Encode and decode by another autoencoder from now on; returns the model itself.
+
+        `name`: as which requests and pictures call it; `origin`: the files it was read from. UserError, with the
+        numbers, where its latents are not those of this model.
+        """
+        remedy = "take one that was made for the same latents"
+        self._check_latents(autoencoder.config, "autoencoder", remedy)
+        new, own = autoencoder.config, self.autoencoder.config
+        if (
+            isinstance(new, AutoencoderConfig)
+            and isinstance(own, AutoencoderConfig)
+            and not math.isclose(new.scaling_factor, own.scaling_factor, rel_tol=1e-3)
+        ):
+            raise UserError(
+                f"the autoencoder scales its latents by {new.scaling_factor}, the model's own by "
+                f"{own.scaling_factor}; {remedy}"
+            )
+        waiting = self._waiting
+        if waiting is not None:
+            self.to("cpu")
+        self.autoencoder = autoencoder.to(device=self.device, dtype=self.dtype).eval()
+        self.exchanged = Exchanged(name, origin)
+        return self if waiting is None else self.one_part_on(waiting.device)
+
+    def _check_latents(self, new: AutoencoderConfig | TinyConfig, what: str, remedy: str) -> None:
+        """UserError unless pictures become latents of the same shape."""
+        own = self.autoencoder.config
+        for side, found, needed in (
+            ("latent channels", new.latent_channels, own.latent_channels),
+            ("picture channels", new.in_channels, own.in_channels),
+            ("pixels a latent cell", new.factor, own.factor),
+        ):
+            if found != needed:
+                raise UserError(f"the {what} has {found} {side}, the model's autoencoder {needed}; {remedy}")
+
+    @property
+    def is_low_memory(self) -> bool:
+        """Are parts on the device only while they work?"""
+        return self._waiting is not None
 
     @property
     def device(self) -> torch.device:
@@ -191,7 +240,9 @@ class LatentDiffusion:
         """
         self.to("cpu")
         autoencoder = self.autoencoder
-        doors = [autoencoder.encoder, autoencoder.decoder, autoencoder.post_quant_conv]
+        doors: list[nn.Module | None] = [autoencoder.encoder, autoencoder.decoder]
+        if isinstance(autoencoder, AutoencoderKL):
+            doors.append(autoencoder.post_quant_conv)
         parts: dict[nn.Module, list[nn.Module]] = {
             self.text: [self.text],
             self.unet: [self.unet],

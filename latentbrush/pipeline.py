@@ -53,7 +53,7 @@ class GeneratedImage:
     """A finished picture: the seed of its noise, its place in the request, and the request as served.
 
     `steps`: how many were really run; from a guide they are fewer than were asked for. `batch`: with which
-    others it was painted; kernels round by its size.
+    others it was painted; kernels round by its size. `flagged`: by the safety checker, and so black.
     """
 
     image: Image.Image
@@ -62,6 +62,7 @@ class GeneratedImage:
     request: ImageRequest
     steps: int
     batch: Batch
+    flagged: bool = False
 
     def record(self, model: LatentDiffusion) -> PictureRecord:
         """What the picture's file should say of it; `model` is the one that painted it."""
@@ -109,6 +110,8 @@ def stream(
             painted = [to_image(one) for one in pixels]
         if request.start.paste:
             painted = [pictures.pasted(one) for one in painted]
+        flags = _flags(model, request, painted)
+        painted = [Image.new("RGB", image.size) if flag else image for image, flag in zip(painted, flags, strict=True)]
         served = request.model_copy(update={"canvas": request.canvas.model_copy(update={"tiles": tiling.done})})
         for i, (seed, image) in enumerate(zip(together, painted, strict=True), batch.first):
             yield GeneratedImage(image, seed, i, served, steps, batch)
@@ -244,14 +247,19 @@ def resolve(model: LatentDiffusion, request: ImageRequest) -> ImageRequest:
             f"the request's dtype is {request.model.dtype}, but the model was loaded as {dtype}; "
             f"load it with dtype={request.model.dtype!r}"
         )
-    fast = _fast_decoder(model, request.model.fast_decoder)
+    fast, vae = _fast_decoder(model, request.model.fast_decoder), _vae(model, request.model.vae)
     # Asked now, so that nothing is refused when half the work is done.
     model.latent_shape(width, height)
     picture_seeds(seed, sampling.count)
     _check_task(model, request)
+    if request.model.safety_check and model.safety_check is None:
+        raise UserError(
+            "the request asks for a safety check, but the model was loaded without its safety checker; load that with "
+            "latentbrush.formats.with_safety_check"
+        )
     resolved = request.model_copy(
         update={
-            "model": request.model.model_copy(update={"dtype": dtype, "fast_decoder": fast}),
+            "model": request.model.model_copy(update={"dtype": dtype, "fast_decoder": fast, "vae": vae}),
             "canvas": request.canvas.model_copy(update={"width": width, "height": height}),
             "sampling": sampling.model_copy(
                 update={"sampler": sampler, "sigmas": sigmas, "steps": steps, "seed": seed}
@@ -264,6 +272,13 @@ def resolve(model: LatentDiffusion, request: ImageRequest) -> ImageRequest:
     return resolved
 
 
+def _flags(model: LatentDiffusion, request: ImageRequest, painted: Sequence[Image.Image]) -> list[bool]:
+    """What the safety checker says of finished pictures, if it is asked."""
+    if not request.model.safety_check or model.safety_check is None:
+        return [False] * len(painted)
+    return model.safety_check(painted)
+
+
 def _fast_decoder(model: LatentDiffusion, wished: str | None) -> str | None:
     """The folder of the tiny autoencoder that decodes. UserError where the request has one and the model none."""
     if model.fast_decoder is None:
@@ -274,6 +289,15 @@ def _fast_decoder(model: LatentDiffusion, wished: str | None) -> str | None:
             )
         return None
     return wished or ("(in memory)" if model.fast_origin is None else str(model.fast_origin.folder))
+
+
+def _vae(model: LatentDiffusion, wished: str | None) -> str | None:
+    """The autoencoder in the place of the model's own. UserError where the request has one and the model none."""
+    if model.exchanged is None and wished is not None:
+        raise UserError(
+            f"the request's vae is {wished!r}, but the model was loaded with its own; load it with vae={wished!r}"
+        )
+    return wished or (None if model.exchanged is None else model.exchanged.name)
 
 
 NEEDED = {"editing": "a picture to edit", "depth-to-image": "a depth map"}

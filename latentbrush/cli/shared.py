@@ -62,6 +62,12 @@ class PaintOptions:
     fast_decoder: Annotated[
         Path | None, typer.Option(parser=filename, help="The folder of a tiny autoencoder (TAESD) to decode by.")
     ] = None
+    vae: Annotated[
+        Path | None, typer.Option(parser=filename, help="A folder or file of an autoencoder, instead of the model's.")
+    ] = None
+    safety_check: Annotated[
+        bool, typer.Option("--safety-check", help="What the model's own safety checker flags becomes black.")
+    ] = False
     steps: Annotated[int | None, typer.Option(parser=whole, help="Denoising steps.")] = None
     sampler: Annotated[str | None, typer.Option(help=f"One of {', '.join(SAMPLER_CHOICES)}.")] = None
     sigmas: Annotated[str | None, typer.Option(help=f"How noise falls: {', '.join(SIGMA_CHOICES)}.")] = None
@@ -100,6 +106,8 @@ class PaintOptions:
                     "prediction": self.prediction,
                     "weights": self.weights,
                     "fast_decoder": None if self.fast_decoder is None else str(self.fast_decoder),
+                    "safety_check": self.safety_check,
+                    "vae": None if self.vae is None else str(self.vae),
                 }
             ),
             canvas=Canvas.model_validate({**(self.canvas or Canvas()).model_dump(), "tiles": self.tiles}),
@@ -117,7 +125,7 @@ class PaintOptions:
 
     def load(self, request: ImageRequest) -> LatentDiffusion:
         """The request's model, where and as the options say."""
-        from latentbrush.formats import load_model, with_fast_decoder
+        from latentbrush.formats import load_model, with_fast_decoder, with_safety_check
 
         model = load_model(
             request.model.name,
@@ -127,10 +135,12 @@ class PaintOptions:
             device=self.device,
             dtype=self.dtype,
             low_memory=self.low_memory,
+            vae=request.model.vae,
         )
         if model.origin is not None and model.origin.note:
             print(f"latentbrush: {request.model.name}: {model.origin.note}", file=sys.stderr)
-        return with_fast_decoder(model, request.model.fast_decoder)
+        model = with_fast_decoder(model, request.model.fast_decoder)
+        return with_safety_check(model, request.model.name) if request.model.safety_check else model
 
 
 def with_paint_options(command: Callable[..., None]) -> Callable[..., None]:

@@ -17,8 +17,7 @@ from latentbrush.formats.clip_configs import write_projected_text_config
 from latentbrush.formats.compvis import UNET_PREFIX, ema_key
 from latentbrush.formats.index import INDEX, TOKENIZERS, TOWERS, Index, pipeline_name, write_index
 from latentbrush.formats.scheduler import Scheduler, write_scheduler
-from latentbrush.formats.store import TensorFile
-from latentbrush.formats.weights import Entry
+from latentbrush.formats.store import Entry, TensorFile
 from latentbrush.model import STABLE_DIFFUSION_PLAN
 from latentbrush.nn import AutoencoderConfig, CLIPTextConfig, ProjectedTextConfig, UNetConfig
 
@@ -104,7 +103,7 @@ OTHERS = (
     ("emb_params", "a textual inversion, not a whole model"),
     ("down_blocks.", "the weights of one part of a diffusers folder; give the folder itself"),
     ("text_model.encoder.", "the weights of a text tower alone, not a whole model"),
-    ("decoder.up.", "an autoencoder alone, not a whole model"),
+    ("decoder.up.", "an autoencoder alone, which --vae takes, not a whole model"),
 )
 
 

@@ -20,13 +20,16 @@ from latentbrush.formats import configs
 from latentbrush.formats.index import INDEX, TOKENIZERS, TOWERS, Index, pipeline_name, read_index, write_index
 from latentbrush.formats.links import refuse_links_out
 from latentbrush.formats.network import KINDS, Fill, fields_of, filled_from, read_network, write_network
+from latentbrush.formats.parts import readers_of
 from latentbrush.formats.replace import replaced_folder
 from latentbrush.formats.scheduler import Scheduler, read_scheduler, write_scheduler
 from latentbrush.formats.shipped import resolve_model
+from latentbrush.formats.store import Entry
 from latentbrush.formats.text import read_text, text_networks, write_text
-from latentbrush.formats.weights import Entry, check_weights, find_weights, stored_dtype
+from latentbrush.formats.tiny_autoencoder import write_tiny_config
+from latentbrush.formats.weights import check_weights, find_weights, stored_dtype
 from latentbrush.model import LatentDiffusion, ModelDefaults
-from latentbrush.nn import AutoencoderKL, UNet
+from latentbrush.nn import AutoencoderKL, TinyAutoencoder, UNet
 from latentbrush.origin import Origin
 
 __all__ = [
@@ -44,7 +47,6 @@ __all__ = [
 
 OURS = "latentbrush.json"
 SCHEDULER = "scheduler"
-AUTOENCODER_READERS = (configs.read_autoencoder_config, AutoencoderKL)
 AESTHETIC_NUMBERS = 5
 """What the refiner of Stable Diffusion XL takes beside the words, the last of them an aesthetic score."""
 
@@ -124,8 +126,11 @@ def assemble(directory: Path, sampler: str | None, fill: Fill, origin: Origin) -
     text = read_text(directory, index, fill)
     options, defaults = _read_ours(directory)
     unet = (configs.read_unet_config, UNet)
+    autoencoder = read_network("vae", directory / "vae", readers_of("vae", directory / "vae"), fill)
+    assert isinstance(autoencoder, AutoencoderKL | TinyAutoencoder)
+    _check_kind(directory, index, autoencoder)
     model = LatentDiffusion(
-        read_network("vae", directory / "vae", AUTOENCODER_READERS, fill),
+        autoencoder,
         read_network("unet", directory / "unet", unet, fill),
         text,
         schedule=scheduler.schedule,
@@ -138,6 +143,12 @@ def assemble(directory: Path, sampler: str | None, fill: Fill, origin: Origin) -
     )
     _check_aesthetic(directory, index, model)
     return model
+
+
+def _check_kind(directory: Path, index: Index, autoencoder: AutoencoderKL | TinyAutoencoder) -> None:
+    if index.tiny != isinstance(autoencoder, TinyAutoencoder):
+        said = "AutoencoderTiny" if index.tiny else "AutoencoderKL"
+        raise UserError(f"{directory / INDEX}: vae is an {said}, but vae/config.json is of the other kind; correct it")
 
 
 def _check_aesthetic(directory: Path, index: Index, model: LatentDiffusion) -> None:
@@ -187,6 +198,7 @@ def _write_scheduler(directory: Path, model: LatentDiffusion) -> Index:
         pipeline=pipeline_name(model.task, xl=model.is_xl, aesthetic=aesthetic),
         parts=("vae", "unet", *towers, *tokenizers),
         scheduler="",
+        tiny=isinstance(model.autoencoder, TinyAutoencoder),
         zero_empty=isinstance(model.text, XLTextConditioner) and model.text.zero_empty,
         aesthetic=aesthetic,
     )
@@ -208,7 +220,8 @@ def load_autoencoder(directory: str | Path, *, dtype: torch.dtype = torch.float3
     if (path / INDEX).is_file():
         path = path / "vae"
     refuse_links_out(path)
-    return read_network("vae", path, AUTOENCODER_READERS, filled_from(path, dtype, alone=True))
+    readers = (configs.read_autoencoder_config, AutoencoderKL)
+    return read_network("vae", path, readers, filled_from(path, dtype, alone=True))
 
 
 def save_autoencoder(
@@ -223,8 +236,12 @@ def save_autoencoder(
         _write_autoencoder(new, autoencoder, dtype)
 
 
-def _write_autoencoder(directory: Path, autoencoder: AutoencoderKL, dtype: torch.dtype) -> None:
-    write_network("vae", directory, autoencoder, configs.write_autoencoder_config(autoencoder.config), dtype)
+def _write_autoencoder(directory: Path, autoencoder: AutoencoderKL | TinyAutoencoder, dtype: torch.dtype) -> None:
+    if isinstance(autoencoder, TinyAutoencoder):
+        config = write_tiny_config(autoencoder.config)
+    else:
+        config = configs.write_autoencoder_config(autoencoder.config)
+    write_network("vae", directory, autoencoder, config, dtype)
 
 
 def _origin(directory: Path, sampler: str | None) -> Origin:

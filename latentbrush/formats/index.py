@@ -20,7 +20,7 @@ __all__ = ["INDEX", "TOKENIZERS", "TOWERS", "Index", "pipeline_name", "read_inde
 
 INDEX = "model_index.json"
 CLASSES: Mapping[str, tuple[str, tuple[str, ...]]] = {
-    "vae": ("diffusers", ("AutoencoderKL",)),
+    "vae": ("diffusers", ("AutoencoderKL", "AutoencoderTiny")),
     "unet": ("diffusers", ("UNet2DConditionModel",)),
     "text_encoder": ("transformers", ("CLIPTextModel",)),
     "text_encoder_2": ("transformers", ("CLIPTextModelWithProjection",)),
@@ -28,7 +28,7 @@ CLASSES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "tokenizer_2": ("transformers", ("CLIPTokenizer", "CLIPTokenizerFast")),
 }
 TOWERS, TOKENIZERS = ("text_encoder", "text_encoder_2"), ("tokenizer", "tokenizer_2")
-# Not run here: the safety checker, and what serves it, image prompts or the estimation of depth.
+# Not run here unless asked for, as the safety checker: it and what serves it, image prompts or the depth of pictures.
 UNUSED_PARTS = ("safety_checker", "feature_extractor", "image_encoder", "depth_estimator", "watermarker")
 DEPTH = "StableDiffusionDepth2ImgPipeline"
 PIPELINES: Mapping[Task, str] = {
@@ -55,13 +55,14 @@ PLAIN_OFFSET = (
 class Index:
     """What a folder holds. `parts`: the folders of networks and tokenisers; `scheduler`: its class.
 
-    `zero_empty`: is an empty negative prompt all zeros (Stable Diffusion XL)? `aesthetic`: is the model told an
-    aesthetic score (its refiner)?
+    `tiny`: is its autoencoder a tiny one? `zero_empty`: is an empty negative prompt all zeros (Stable Diffusion XL)?
+    `aesthetic`: is the model told an aesthetic score (its refiner)?
     """
 
     pipeline: str
     parts: tuple[str, ...]
     scheduler: str
+    tiny: bool = False
     zero_empty: bool = True
     aesthetic: bool = False
 
@@ -107,6 +108,7 @@ def read_index(directory: Path) -> Index:
         pipeline=str(fields.raw("_class_name")),
         parts=parts,
         scheduler=scheduler[1],
+        tiny=fields.raw("vae") == ["diffusers", "AutoencoderTiny"],
         zero_empty=xl and fields.flag("force_zeros_for_empty_prompt", True),
         aesthetic=xl and fields.flag("requires_aesthetics_score", False),
     )
@@ -147,7 +149,7 @@ def write_index(index: Index) -> dict[str, Any]:
         **{part: [None, None] for part in sorted(absent)},
         **(_xl_settings(index) if index.is_xl else checked),
         "scheduler": ["diffusers", index.scheduler],
-        **{part: [CLASSES[part][0], CLASSES[part][1][0]] for part in index.parts},
+        **{part: [CLASSES[part][0], CLASSES[part][1][part == "vae" and index.tiny]] for part in index.parts},
     }
 
 

@@ -33,6 +33,7 @@ __all__ = [
     "checked_prediction",
     "copy_settings",
     "header_of",
+    "header_texts",
     "settings_in",
     "settings_of",
 ]
@@ -113,7 +114,7 @@ def _laid_out(file: TensorFile, directory: Path, config: str | Path | None, pred
         copy_settings(Path(config).expanduser(), directory)
         return Settings(directory, f"as {config} says")
     if METADATA in file.metadata:
-        _write_texts(_texts(file), directory)
+        _write_texts(header_texts(file), directory)
         return Settings(directory, "as its own header says")
     family = family_of(file, prediction)
     write_family(family, directory)
@@ -135,7 +136,7 @@ def _text(path: Path) -> str:
         raise UserError(f"{path} cannot be read ({error}); copy or download it again") from None
 
 
-def _texts(file: TensorFile) -> dict[str, str]:
+def header_texts(file: TensorFile) -> dict[str, str]:
     """From the header. Only the files of a folder's settings may be named there."""
     text = file.metadata[METADATA]
     try:

@@ -6,19 +6,14 @@ known to lie in such files without being painted with.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
-from latentbrush.devices import precision
 from latentbrush.diffusion import Schedule
 from latentbrush.errors import UserError, short
-from latentbrush.formats import configs
-from latentbrush.formats.clip_configs import read_projected_text_config
 from latentbrush.formats.compvis import (
     EMA,
     UNET_PREFIX,
@@ -30,12 +25,13 @@ from latentbrush.formats.compvis import (
     open_clip_places,
     unet_places,
 )
-from latentbrush.formats.fields import Fields
 from latentbrush.formats.index import read_index
+from latentbrush.formats.laid_out import LaidOut
 from latentbrush.formats.network import read_network
+from latentbrush.formats.parts import PARTS, readers_of
 from latentbrush.formats.store import TensorFile
-from latentbrush.formats.weights import FLOATS, HALVES, Entry, all_finite, listed
-from latentbrush.nn import AutoencoderKL, CLIPTextModel, ProjectedTextModel, UNet
+from latentbrush.formats.weights import FLOATS
+from latentbrush.nn import AutoencoderKL, CLIPTextModel, ProjectedTextModel, TinyAutoencoder, UNet
 
 __all__ = ["SingleFile", "Weights", "behind_keys", "empty_networks", "layouts_of"]
 
@@ -58,12 +54,6 @@ DROPPED = TABLES | {
     *(f"{prefix}attn_mask" for prefix in OPEN_CLIP_PREFIXES),
 }
 DROPPED_BELOW = ("first_stage_model.loss.", "model_ema.first_stage_model", "model_ema.cond_stage_model")
-READERS: Mapping[str, tuple[Callable[[Fields], Any], Callable[[Any], nn.Module]]] = {
-    "vae": (configs.read_autoencoder_config, AutoencoderKL),
-    "unet": (configs.read_unet_config, UNet),
-    "text_encoder": (configs.read_text_config, CLIPTextModel),
-    "text_encoder_2": (read_projected_text_config, ProjectedTextModel),
-}
 SCHEDULE_TOLERANCE = 2e-3
 """Of the table of alphas; in half precision it is off by a quarter of that."""
 
@@ -74,8 +64,8 @@ def empty_networks(directory: Path) -> dict[str, nn.Module]:
     def nothing(part: str, network: nn.Module) -> None:
         pass
 
-    parts = [part for part in read_index(directory).parts if part in READERS]
-    return {part: read_network(part, directory / part, READERS[part], nothing) for part in parts}
+    parts = [part for part in read_index(directory).parts if part in PARTS]
+    return {part: read_network(part, directory / part, readers_of(part, directory / part), nothing) for part in parts}
 
 
 def layouts_of(networks: Mapping[str, nn.Module], *, open_clip: bool | None = None) -> dict[str, dict[str, Stored]]:
@@ -92,6 +82,10 @@ def layouts_of(networks: Mapping[str, nn.Module], *, open_clip: bool | None = No
         elif isinstance(network, ProjectedTextModel):
             places = open_clip_places(network.config.text, "text_model.")
             prefix = OPEN_CLIP_PREFIXES[2 if "text_encoder" in networks else 1]
+        elif isinstance(network, TinyAutoencoder):
+            raise UserError(
+                "a tiny autoencoder has no place in a single file; keep the model as a folder (--to diffusers)"
+            )
         else:
             assert isinstance(network, CLIPTextModel)
             xl = "text_encoder_2" in networks
@@ -119,15 +113,7 @@ def behind_keys(networks: Mapping[str, nn.Module]) -> set[str]:
     return {*behind, f"{prefix}text_projection", f"{prefix}logit_scale"}
 
 
-@dataclass(frozen=True)
-class _Source:
-    """Where in the file a layout's tensor lies."""
-
-    entry: Entry
-    stored: Stored
-
-
-class SingleFile:
+class SingleFile(LaidOut):
     """The tensors of an open file as the parameters of networks of given shapes; data is read when asked for.
 
     `weights`: the UNet's moving average or the raw ones; None for the average if there is one. `chosen`: which
@@ -136,7 +122,7 @@ class SingleFile:
     """
 
     def __init__(self, file: TensorFile, networks: Mapping[str, nn.Module], weights: Weights | None = None) -> None:
-        self.file, self._path = file, file.path
+        self._path = file.path
         keys = file.entries.keys()
         layouts = layouts_of(networks, open_clip=any(key.startswith(OPEN_CLIP_PREFIXES[0]) for key in keys))
         if "text_encoder" in layouts and not any(".transformer.text_model." in key for key in keys):
@@ -149,10 +135,8 @@ class SingleFile:
         self.left_out = len((raw if self.chosen == "ema" else averages).keys() & keys)
         layouts["unet"] = averages if self.chosen == "ema" else raw
         self.kept = sorted(behind_keys(networks) & keys)
-        known = {*raw, *averages, *self.kept, *DROPPED}.union(*layouts.values())
-        self._check_unknown([key for key in keys if key not in known and not key.startswith(DROPPED_BELOW)])
-        shapes = {part: _shapes(network) for part, network in networks.items()}
-        self._parts = {part: self._sources(layouts[part], shapes[part]) for part in layouts}
+        beside = {*raw, *averages, *self.kept, *DROPPED}
+        super().__init__(file, networks, layouts, beside, DROPPED_BELOW)
 
     def _choice(self, weights: Weights | None, averages: set[str], raw: set[str]) -> Weights:
         if weights not in (None, "ema", "raw"):
@@ -162,58 +146,6 @@ class SingleFile:
             what, other = ("moving averages", "raw") if weights == "ema" else ("raw weights", "ema")
             raise UserError(f"{self._path} has no {what} of the UNet; leave out --weights or choose {other}")
         return weights or ("ema" if averages else "raw")
-
-    def _check_unknown(self, unknown: list[str]) -> None:
-        if unknown:
-            raise UserError(
-                f"{self._path} holds {listed(unknown)}, unknown in such a model; if that is what it should hold, "
-                "it is of another kind than its settings say"
-            )
-
-    def _sources(self, wanted: Mapping[str, Stored], shapes: Mapping[str, tuple[int, ...]]) -> list[_Source]:
-        entries = self.file.entries
-        missing = [key for key in wanted if key not in entries]
-        if missing:
-            raise UserError(f"{self._path} lacks {listed(missing)} that its settings ask for; get the whole file")
-        sources = [_Source(entries[key], stored) for key, stored in wanted.items()]
-        wrong = [
-            f"{entry.key} {list(entry.shape)} instead of {list(stored.shapes(shapes)[0])}"
-            for entry, stored in ((source.entry, source.stored) for source in sources)
-            if entry.shape not in stored.shapes(shapes)
-        ]
-        if wrong:
-            raise UserError(f"{self._path} disagrees with its settings about the shape of {listed(wrong)}")
-        kinds = [f"{source.entry.key} {source.entry.dtype}" for source in sources if source.entry.dtype not in FLOATS]
-        if kinds:
-            raise UserError(f"{self._path} holds {listed(kinds)}; weights must be one of {', '.join(FLOATS)}")
-        return sources
-
-    def entries(self, part: str) -> list[Entry]:
-        return [source.entry for source in self._parts[part]]
-
-    def stored_dtype(self, part: str) -> torch.dtype:
-        """The half precision that all tensors of a part are stored in, else float32."""
-        kinds = {entry.dtype for entry in self.entries(part)}
-        return HALVES.get(kinds.pop(), torch.float32) if len(kinds) == 1 else torch.float32
-
-    def state(self, part: str, dtype: torch.dtype | None = None) -> dict[str, Tensor]:
-        """The parameters of a part by our names, as `dtype` or as stored. UserError for numbers that are not finite."""
-        state = {}
-        for source in self._parts[part]:
-            whole = self.finite(source.entry.key, dtype)
-            for name, tensor in zip(source.stored.names, source.stored.unpack(whole), strict=True):
-                state[name] = tensor.contiguous()
-        return state
-
-    def finite(self, key: str, dtype: torch.dtype | None = None) -> Tensor:
-        """One tensor of the file, as `dtype` or as stored. UserError if a number is not finite, or not as `dtype`."""
-        stored = self.file.read(key)
-        tensor = stored if dtype is None else stored.to(dtype)
-        if tensor.numel() and not all_finite(tensor):
-            if dtype is not None and all_finite(stored):
-                raise UserError(f"{self._path}: {key} holds numbers too large for {precision(dtype)}; choose float32")
-            raise UserError(f"{self._path}: {key} holds numbers that are not finite; copy or download it again")
-        return tensor
 
     def check_schedule(self, schedule: Schedule) -> None:
         """UserError where the file has a table of alphas that is not that of `schedule`."""
@@ -229,7 +161,3 @@ class SingleFile:
                 f"at {end} after {len(table)} steps, not at {ours[-1]:.5f} after {len(ours)}; "
                 "convert it with the folder of its settings (convert --config, in Python config=)"
             )
-
-
-def _shapes(network: nn.Module) -> dict[str, tuple[int, ...]]:
-    return {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}

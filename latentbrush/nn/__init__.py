@@ -5,6 +5,7 @@ from latentbrush.nn.clip import CLIPTextConfig, CLIPTextModel, ProjectedTextConf
 from latentbrush.nn.clip_model import CLIPConfig, CLIPModel
 from latentbrush.nn.clip_vision import CLIPVisionConfig, CLIPVisionModel
 from latentbrush.nn.condition import Condition
+from latentbrush.nn.safety import SafetyChecker, SafetyConfig, SafetyScores
 from latentbrush.nn.tiling import tiled_decode, tiled_encode
 from latentbrush.nn.tiny_autoencoder import TinyAutoencoder, TinyConfig
 from latentbrush.nn.unet import UNet, UNetConfig
@@ -24,6 +25,9 @@ __all__ = [
     "ProjectedTextConfig",
     "ProjectedTextModel",
     "Quantised",
+    "SafetyChecker",
+    "SafetyConfig",
+    "SafetyScores",
     "TinyAutoencoder",
     "TinyConfig",
     "UNet",

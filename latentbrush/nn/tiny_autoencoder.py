@@ -22,7 +22,7 @@ class TinyConfig:
     `encoder_blocks` go from the picture to the latents, `decoder_blocks` back; f = 2^(levels - 1).
     `scaling_factor`: from its latents to those that diffusion works in; 1 where it was distilled on these.
     `magnitude` and `shift` say how to store its latents in bytes, z / (2 magnitude) + shift being in [0, 1];
-    neither is used in coding.
+    neither is used in coding, and no more is `force_upcast`, which says that it overflows in half precision.
     """
 
     encoder_width: int = 64
@@ -34,6 +34,7 @@ class TinyConfig:
     scaling_factor: float = 1.0
     magnitude: float = 3.0
     shift: float = 0.5
+    force_upcast: bool = False
 
     def __post_init__(self) -> None:
         for name in ("encoder_width", "decoder_width", "latent_channels", "in_channels"):

@@ -123,6 +123,7 @@ def _opened(
             notes = [f"{settings.told}, prediction {_prediction(settings.directory)}"]
             notes += [settings.doubt] if settings.doubt else []
             notes += [f"{single.left_out} tensors of the other weights were left out"] if single.left_out else []
+            notes += ["the network that estimates depth was left out"] if single.has_depth_model else []
             kept = {key: single.finite(key) for key in single.kept}
             yield _Source(settings.directory, single.state, kept, None, tuple(notes))
         return

@@ -127,11 +127,13 @@ def family_of(file: TensorFile, prediction: Prediction | None) -> Family:
     if prediction is None:
         stated = "v" if V_MARK in file.entries else file.metadata.get("modelspec.prediction_type", "")
         prediction = MODELSPEC.get(stated)
+    given = first.shape[1] if len(first.shape) == 4 else family.unet.in_channels
+    if prediction is None and family.doubt and given != family.unet.in_channels:
+        prediction = "epsilon"  # whatever of Stable Diffusion 2 reads a picture began from its 512-pixel base model
     if prediction is not None:
         family = replace(family, prediction=prediction, doubt="")
     if ZERO_SNR_MARK in file.entries:
         family = replace(family, zero_snr=True)
-    given = first.shape[1] if len(first.shape) == 4 else family.unet.in_channels
     unet, autoencoder = replace(family.unet, in_channels=given, out_channels=last.shape[0]), family.autoencoder
     if family.name == "Stable Diffusion 2":
         unet = replace(unet, sample_size=SIDE[family.prediction])

@@ -152,6 +152,7 @@ def _note(model: LatentDiffusion, single: SingleFile, settings: Settings) -> str
     return (
         f"{settings.told}; prediction {model.prediction}{doubt}; schedule {schedule.beta_schedule}, "
         f"{schedule.num_train_timesteps} steps; sampler {model.sampler}; {single.chosen} weights{other}"
+        f"{'; without its network that estimates depth' if single.has_depth_model else ''}"
     )
 
 

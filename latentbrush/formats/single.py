@@ -53,7 +53,9 @@ DROPPED = TABLES | {
     *("cond_stage_model.logit_scale", "cond_stage_model.text_projection", "v_pred", "ztsnr"),
     *(f"{prefix}attn_mask" for prefix in OPEN_CLIP_PREFIXES),
 }
-DROPPED_BELOW = ("first_stage_model.loss.", "model_ema.first_stage_model", "model_ema.cond_stage_model")
+DEPTH_MODEL = "depth_model."
+"""The network that estimates depth, which Stable Diffusion 2's depth-to-image model has in its file."""
+DROPPED_BELOW = ("first_stage_model.loss.", "model_ema.first_stage_model", "model_ema.cond_stage_model", DEPTH_MODEL)
 SCHEDULE_TOLERANCE = 2e-3
 """Of the table of alphas; in half precision it is off by a quarter of that."""
 
@@ -118,7 +120,8 @@ class SingleFile(LaidOut):
 
     `weights`: the UNet's moving average or the raw ones; None for the average if there is one. `chosen`: which
     it is; `left_out`: how many tensors of the other kind there are. `kept`: tensors of OpenCLIP's tower behind the
-    layer that is read, by key. UserError, naming file and key, for all that is missing, unknown or does not fit.
+    layer that is read, by key. `has_depth_model`: is there one, which is not read? UserError, naming file and key,
+    for all that is missing, unknown or does not fit.
     """
 
     def __init__(self, file: TensorFile, networks: Mapping[str, nn.Module], weights: Weights | None = None) -> None:
@@ -134,6 +137,7 @@ class SingleFile(LaidOut):
         self.chosen = self._choice(weights, averages.keys() & keys, raw.keys() & keys)
         self.left_out = len((raw if self.chosen == "ema" else averages).keys() & keys)
         layouts["unet"] = averages if self.chosen == "ema" else raw
+        self.has_depth_model = any(key.startswith(DEPTH_MODEL) for key in keys)
         self.kept = sorted(behind_keys(networks) & keys)
         beside = {*raw, *averages, *self.kept, *DROPPED}
         super().__init__(file, networks, layouts, beside, DROPPED_BELOW)

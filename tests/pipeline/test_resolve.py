@@ -31,7 +31,7 @@ def test_every_none_is_filled_from_the_model(model: LatentDiffusion) -> None:
     assert nones(empty.model_dump()) > 0
     resolved = resolve(model, empty)
     # No picture to start from or to read, no sizes to be told; what its files say of it holds, and it decodes itself.
-    unsaid = {"start": True, "control": True, "micro": True, "model": {"prediction", "weights", "fast_decoder"}}
+    unsaid = {"start": True, "control": True, "micro": True, "model": {"prediction", "weights", "fast_decoder", "vae"}}
     assert nones(resolved.model_dump(exclude=unsaid)) == 0
     assert resolved.canvas == Canvas(width=24, height=16)
     assert (resolved.sampling.sampler, resolved.sampling.steps) == ("dpmpp_2m", 9)

@@ -111,10 +111,10 @@ def stream(
         if request.start.paste:
             painted = [pictures.pasted(one) for one in painted]
         flags = _flags(model, request, painted)
-        painted = [Image.new("RGB", image.size) if flag else image for image, flag in zip(painted, flags, strict=True)]
         served = request.model_copy(update={"canvas": request.canvas.model_copy(update={"tiles": tiling.done})})
-        for i, (seed, image) in enumerate(zip(together, painted, strict=True), batch.first):
-            yield GeneratedImage(image, seed, i, served, steps, batch)
+        for i, (seed, image, flagged) in enumerate(zip(together, painted, flags, strict=True), batch.first):
+            shown = Image.new("RGB", image.size) if flagged else image
+            yield GeneratedImage(shown, seed, i, served, steps, batch, flagged)
 
 
 def _enough_memory(request: ImageRequest, count: int) -> AbstractContextManager[None]:

@@ -137,10 +137,12 @@ class PaintOptions:
             low_memory=self.low_memory,
             vae=request.model.vae,
         )
+        model = with_fast_decoder(model, request.model.fast_decoder)
+        if request.model.safety_check:
+            model = with_safety_check(model, request.model.name)
         if model.origin is not None and model.origin.note:
             print(f"latentbrush: {request.model.name}: {model.origin.note}", file=sys.stderr)
-        model = with_fast_decoder(model, request.model.fast_decoder)
-        return with_safety_check(model, request.model.name) if request.model.safety_check else model
+        return model
 
 
 def with_paint_options(command: Callable[..., None]) -> Callable[..., None]:

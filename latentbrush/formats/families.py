@@ -165,6 +165,7 @@ def write_family(family: Family, directory: Path) -> None:
         pipeline_name(task, xl=xl, aesthetic=aesthetic),
         ("vae", "unet", *towers, *tokenizers),
         str(scheduler["_class_name"]),
+        zero_empty=not aesthetic,  # the refiner reads an empty prompt as it stands
         aesthetic=aesthetic,
     )
     contents = {

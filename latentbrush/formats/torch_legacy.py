@@ -39,6 +39,8 @@ class TorchLegacy:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._mapping: mmap.mmap | None = None
+        self._given: set[str] = set()
         try:
             with path.open("rb") as file:
                 head = io.BytesIO(file.read(MOST_PICKLE))
@@ -95,22 +97,26 @@ class TorchLegacy:
             raise self._refusal(error) from None
 
     def read(self, view: TensorView) -> Tensor:
-        """The numbers, mapped from the file where they lie as this computer wants them, else copied; whoever changes
-        them does not change the file. UserError if it became shorter."""
+        """The numbers: mapped from the file, or copied where they do not lie as this computer wants them or their
+        storage was read before. Whoever changes them does not change the file. UserError if it became shorter.
+        """
         if view.last < view.offset:
             return strided(b"", view, 0)
         width = view.dtype.itemsize
         begin = self._places[view.member][0] + view.offset * width
         end = begin + (view.last - view.offset + 1) * width
         try:
-            with self.path.open("rb") as file:
-                mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
-            if end > len(mapped):
+            if self._mapping is None:  # once: every mapping would keep an open file of its own
+                with self.path.open("rb") as file:
+                    self._mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+            if end > len(self._mapping) or end > self.path.stat().st_size:
                 raise ValueError("it was cut after it was opened")
         except (OSError, ValueError) as error:
             raise self._refusal(error) from None
-        data = memoryview(mapped)[begin:end]
-        return strided(data if begin % width == 0 else bytearray(data), view, view.offset)
+        data = memoryview(self._mapping)[begin:end]
+        again = view.member in self._given
+        self._given.add(view.member)
+        return strided(bytearray(data) if again or begin % width else data, view, view.offset)
 
 
 def _nothing(found: object) -> bool:

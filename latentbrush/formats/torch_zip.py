@@ -38,6 +38,7 @@ class TorchZip:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._mapping: mmap.mmap | None = None
         self._sound: set[str] = set()
         try:
             with zipfile.ZipFile(path) as archive:
@@ -91,21 +92,34 @@ class TorchZip:
         return member, self._members[member].file_size // storage.dtype.itemsize
 
     def read(self, view: TensorView) -> Tensor:
-        """The numbers, mapped from the file; whoever changes them does not change it. UserError if they are damaged."""
+        """The numbers, mapped from the file, and copied if their storage was read before: no two tensors share memory.
+
+        Whoever changes them does not change the file. UserError if they are damaged.
+        """
         info = self._members[view.member]
         if not info.file_size:
             return strided(b"", view, 0)
         try:
-            with self.path.open("rb") as file:
-                mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+            mapped = self._mapped()
             begin = self._begin(mapped, info)
             data = memoryview(mapped)[begin : begin + info.file_size]
-            if view.member not in self._sound and zlib.crc32(data) != info.CRC:
+            again = view.member in self._sound
+            if not again and zlib.crc32(data) != info.CRC:
                 raise ValueError(f"the checksum of {view.member} is wrong")
         except (OSError, ValueError) as error:
             raise self._refusal(error) from None
-        self._sound.add(view.member)  # many tensors may be parts of one
-        return strided(data if begin % view.dtype.itemsize == 0 else bytearray(data), view, 0)
+        self._sound.add(view.member)
+        if begin % view.dtype.itemsize:
+            return strided(bytearray(data), view, 0)
+        found = strided(data, view, 0)
+        return found.clone() if again else found
+
+    def _mapped(self) -> mmap.mmap:
+        """The whole file, once: every mapping would keep an open file of its own, of which systems allow a thousand."""
+        if self._mapping is None:
+            with self.path.open("rb") as file:
+                self._mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+        return self._mapping
 
     def _begin(self, mapped: mmap.mmap, info: zipfile.ZipInfo) -> int:
         """Where a member's bytes begin: behind its own header, whose length the archive's list does not know."""

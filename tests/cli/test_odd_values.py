@@ -110,7 +110,7 @@ VALUES: dict[str, st.SearchStrategy[str]] = {
 }
 ALWAYS = {"prompt", "model", "image", "steps", "out", "seeds", "data", "run"}
 """The options that nearly every line has, lest defaults decide what is tried."""
-SELDOM = {"mask", "control", "weights", "config", "fast_decoder", "vae"}
+SELDOM = {"mask", "control", "weights", "config", "fast_decoder", "vae", "safety_check"}
 """Options that few models or pictures allow."""
 RECIPE = """
 stage: autoencoder

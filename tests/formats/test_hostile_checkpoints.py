@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import io
+import mmap
 import os
 import pickle
 import random
@@ -224,6 +225,30 @@ def test_other_archives(tmp_path: Path) -> None:
         with pytest.warns(UserWarning, match="Duplicate"):
             file.writestr("archive/data.pkl", dumped({}))
     refusal(tmp_path / "two.pt", "two of its members have one name")
+
+
+@pytest.mark.parametrize("new", [True, False])
+def test_a_file_is_mapped_once_and_no_two_tensors_share_memory(
+    new: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Each mapping keeps an open file: one a tensor would be more than systems allow."""
+    made: list[int] = []
+    original = mmap.mmap
+    monkeypatch.setattr(mmap, "mmap", lambda *args, **options: (made.append(1), original(*args, **options))[1])
+    base = torch.arange(6.0)
+    state = {f"{i}": torch.full((3,), float(i)) for i in range(9)} | {"tied": base, "too": base, "part": base[:2]}
+    torch.save(state, tmp_path / "x.pt", _use_new_zipfile_serialization=new)
+    found = read_all(open_tensors(tmp_path / "x.pt"))
+    assert len(made) == 1
+    found["tied"].zero_()
+    assert all(torch.equal(found[key], state[key]) for key in state if key != "tied")
+    save_file(found, tmp_path / "again.safetensors")  # it refuses what shares memory
+
+
+def test_big_endian_numbers(tmp_path: Path) -> None:
+    content = dumped({"a": view(0, (4,), (1,))})
+    refusal(archive(tmp_path / "x.pt", content, byteorder=b"big", data_0=bytes(16)), "big-endian")
+    read_all(open_tensors(archive(tmp_path / "y.pt", content, byteorder=b"little", data_0=bytes(16))))
 
 
 def test_a_wrong_byte_is_found(tmp_path: Path) -> None:

@@ -49,7 +49,8 @@ DEFAULT_MIX = CaptionMix()
 def caption(record: EmojiRecord, rng: np.random.Generator, mix: CaptionMix = DEFAULT_MIX) -> str:
     """One caption, never empty; only `rng` decides, so the same generator says the same.
 
-    The plain name is always whole, but for an article before it. Where CLDR has too few words, the English name stands in.
+    The plain name is always whole, but for an article before it. Where CLDR has too few words, the English name
+    stands in.
     """
     draw = rng.random()
     if draw < mix.name:

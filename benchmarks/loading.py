@@ -11,8 +11,8 @@ checks first that both sides hold the same tensors, by name and bit. Then the si
   had taken before; in relation to the size of the folder.
 
 The files lie in the system's cache by then, so that no disk is measured. Prints medians (and ranges) as a table; --out
-writes all numbers. Ends with 1 where the tensors are not equal. Linux only. `--size tiny` is there to try the script: of so small a
-folder the rest of opening, a vocabulary above all, takes more than its weights.
+writes all numbers. Ends with 1 where the tensors are not equal. Linux only. `--size tiny` is there to try the script:
+of so small a folder the rest of opening, a vocabulary above all, takes more than its weights.
 """
 
 from __future__ import annotations

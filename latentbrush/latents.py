@@ -12,7 +12,7 @@ from torch import Tensor
 from latentbrush.devices import HALVES, in_float32, not_finite, out_of_memory
 from latentbrush.errors import NotFiniteError
 from latentbrush.model import LatentDiffusion
-from latentbrush.nn import FirstStage, Posterior, posterior_of, tiled_decode, tiled_encode
+from latentbrush.nn import FirstStage, Posterior, TinyAutoencoder, posterior_of, tiled_decode, tiled_encode
 from latentbrush.request import TILES_BEYOND, Tiles
 
 __all__ = ["Tiling", "decoded", "encoded"]
@@ -25,6 +25,7 @@ class Tiling:
 
     `auto` begins with those larger than `TILES_BEYOND` pixels, or where memory runs out, and stays with it: the
     pictures that follow would run into the same wall. `on` and `off` are meant, `decode` is `on` in decoding alone.
+    A tiny autoencoder takes too little memory to need tiles, and never has any.
     """
 
     def __init__(self, tiles: Tiles = "auto") -> None:
@@ -41,6 +42,8 @@ class Tiling:
 
     def encode(self, autoencoder: FirstStage, pixels: Tensor) -> Posterior:
         """As `posterior_of`."""
+        if isinstance(autoencoder, TinyAutoencoder):
+            return posterior_of(autoencoder, pixels)
         self._begin_if_large(pixels.shape[-2] * pixels.shape[-1])
         if not self._encode:
             whole = self._whole(lambda x: posterior_of(autoencoder, x), pixels)
@@ -52,6 +55,8 @@ class Tiling:
 
     def decode(self, autoencoder: FirstStage, latents: Tensor) -> Tensor:
         """As the first stage's own."""
+        if isinstance(autoencoder, TinyAutoencoder):
+            return autoencoder.decode(latents)
         self._begin_if_large(latents.shape[-2] * latents.shape[-1] * autoencoder.config.factor**2)
         whole = None if self._decode else self._whole(autoencoder.decode, latents)
         return tiled_decode(autoencoder, latents) if whole is None else whole
@@ -82,17 +87,11 @@ def decoded(
     `refusal` has for it, for a picture that is not finite then, either. `tiling`: None for `auto`.
     """
     tiles, latents = tiling or Tiling(), latents.to(model.device)
-
-    def decode(part: Tensor) -> Tensor:
-        # A tiny decoder takes too little memory to need tiles.
-        own = model.decoder is model.autoencoder
-        return tiles.decode(model.autoencoder, part) if own else model.decoder.decode(part)
-
-    pixels = decode(latents.to(model.dtype))
+    pixels = tiles.decode(model.decoder, latents.to(model.dtype))
     if model.dtype in HALVES and (spoilt := not_finite(pixels)):
         pixels = pixels.float()
         with in_float32(model.decoder):
-            pixels[spoilt] = decode(latents[spoilt].float())
+            pixels[spoilt] = tiles.decode(model.decoder, latents[spoilt].float())
     if spoilt := not_finite(pixels):
         raise NotFiniteError(refusal(spoilt[0]))
     return pixels

@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, get_args
 
 import torch
+from PIL import Image
 from torch import nn
 
 from latentbrush.conditioning import (
     Augmentation,
     LabelConditioner,
-    Task,
     TextConditioner,
     XLTextConditioner,
     count_micro,
-    find_label_task,
-    find_task,
 )
 from latentbrush.devices import OneAtATime, precision
 from latentbrush.diffusion import (
@@ -33,11 +31,12 @@ from latentbrush.diffusion import (
     guided,
 )
 from latentbrush.errors import UserError, short
-from latentbrush.nn import Condition, FirstStage, TinyAutoencoder, UNet, UNet2D
+from latentbrush.fitting import augmentation_of, check_latents, check_scales, task_of
+from latentbrush.nn import AutoencoderKL, Condition, FirstStage, TinyAutoencoder, UNet, UNet2D
 from latentbrush.origin import Origin
 from latentbrush.request import MAX_SIDE
 
-__all__ = ["LatentDiffusion", "ModelDefaults"]
+__all__ = ["Exchanged", "LatentDiffusion", "ModelDefaults"]
 
 STABLE_DIFFUSION_PLAN: Mapping[str, Any] = {
     "spacing": "leading",
@@ -69,6 +68,18 @@ class ModelDefaults:
             raise UserError(f"the model's default size is {self.width}x{self.height}; choose at most {MAX_SIDE} a side")
         if not math.isfinite(self.guidance):
             raise UserError(f"the model's default guidance is {self.guidance}; choose a finite number")
+
+
+SafetyFlags = Callable[[Sequence[Image.Image]], list[bool]]
+"""Finished pictures -> which of them a safety checker flags."""
+
+
+@dataclass(frozen=True)
+class Exchanged:
+    """The autoencoder that a model has instead of its own: as which it was asked for, and its files, if any."""
+
+    name: str
+    origin: Origin | None
 
 
 class LatentDiffusion:
@@ -105,13 +116,16 @@ class LatentDiffusion:
         origin: Origin | None = None,
     ) -> None:
         self.autoencoder, self.unet, self.text = autoencoder, unet, text
+        self.exchanged: Exchanged | None = None
         self.fast_decoder: TinyAutoencoder | None = None
         self.fast_origin: Origin | None = None
+        self.safety_check: SafetyFlags | None = None
+        self.safety_origin: Origin | None = None
         self.refiner: LatentDiffusion | None = None
         self._waiting: OneAtATime | None = None
         self.origin = origin
-        self.task = self._find_task()
-        self.augmentation = self._checked(augmentation)
+        self.task = task_of(autoencoder, unet, text)
+        self.augmentation = augmentation_of(augmentation, self.task, unet, text)
         self.micro_count = count_micro(unet.config.added_width, unet.config.micro_width, text.pooled_width)
         if prediction not in get_args(Prediction):
             names = ", ".join(get_args(Prediction))
@@ -147,41 +161,6 @@ class LatentDiffusion:
             guidance = XL_GUIDANCE
         return ModelDefaults(steps=min(steps, most), guidance=guidance, width=side, height=side)
 
-    def _checked(self, given: Augmentation | None) -> Augmentation | None:
-        """What an upscaler must know of its small pictures, None for other models."""
-        if self.task != "upscaling" or not self.reads_words:
-            if given is not None:
-                raise UserError(f"the model is for {self.task}, and has a schedule for small pictures; leave that out")
-            return None
-        result = given or Augmentation()
-        classes = self.unet.config.classes
-        assert classes is not None
-        if result.most >= classes:
-            raise UserError(
-                f"max_noise_level is {result.most}, but the UNet knows the noise levels 0 to {classes - 1}; take both "
-                "from one model"
-            )
-        return result
-
-    def _find_task(self) -> Task:
-        """The task, where all widths agree."""
-        latent, unet, text = self.autoencoder.config.latent_channels, self.unet.config, self.text
-        if isinstance(text, LabelConditioner):
-            task = find_label_task(unet.in_channels, unet.out_channels, latent, text.classes)
-        else:
-            task = find_task(unet.in_channels, unet.out_channels, latent, unet.classes)
-        if unet.context_width != text.width:
-            raise UserError(
-                f"the UNet reads a context of width {unet.context_width}, the text tower writes "
-                f"{text.width}; take both from one model"
-            )
-        if isinstance(text, LabelConditioner) and not text.width and text.classes != unet.classes:
-            raise UserError(
-                f"the UNet knows {unet.classes or 'no'} classes, the conditioner {text.classes or 'none'}; give it as "
-                "many"
-            )
-        return task
-
     @property
     def reads_bert(self) -> bool:
         """Is it LDM's own text-to-image model, with a tower trained together with the UNet?"""
@@ -216,7 +195,7 @@ class LatentDiffusion:
         return self.autoencoder.config.factor
 
     @property
-    def decoder(self) -> FirstStage | TinyAutoencoder:
+    def decoder(self) -> FirstStage:
         """What makes pictures of latents."""
         return self.autoencoder if self.fast_decoder is None else self.fast_decoder
 
@@ -225,19 +204,28 @@ class LatentDiffusion:
 
         `origin`: the files it was read from, if any. UserError unless it reads the latents of this model.
         """
-        tiny, own = decoder.config, self.autoencoder.config
-        for what, found, needed in (
-            ("latent channels", tiny.latent_channels, own.latent_channels),
-            ("picture channels", tiny.in_channels, own.in_channels),
-            ("pixels a latent cell", tiny.factor, own.factor),
-        ):
-            if found != needed:
-                raise UserError(
-                    f"the fast decoder has {found} {what}, the model's autoencoder {needed}; take the tiny autoencoder "
-                    "that was made for this model"
-                )
+        remedy = "take the tiny autoencoder that was made for this model"
+        check_latents(decoder.config, self.autoencoder.config, "fast decoder", remedy)
         self.fast_decoder, self.fast_origin = decoder.to(device=self.device, dtype=self.dtype), origin
         return self
+
+    def exchange_autoencoder(
+        self, autoencoder: AutoencoderKL | TinyAutoencoder, name: str, origin: Origin | None = None
+    ) -> LatentDiffusion:
+        """Encode and decode by another autoencoder from now on; returns the model itself.
+
+        `name`: as which requests and pictures call it; `origin`: the files it was read from. UserError, with the
+        numbers, where its latents are not those of this model.
+        """
+        remedy = "take one that was made for the same latents"
+        check_latents(autoencoder.config, self.autoencoder.config, "autoencoder", remedy)
+        check_scales(autoencoder.config, self.autoencoder.config, "autoencoder", remedy)
+        waiting = self._waiting
+        if waiting is not None:
+            self.to("cpu")
+        self.autoencoder = autoencoder.to(device=self.device, dtype=self.dtype).eval()
+        self.exchanged = Exchanged(name, origin)
+        return self if waiting is None else self.one_part_on(waiting.device)
 
     def refine_by(self, refiner: LatentDiffusion) -> LatentDiffusion:
         """Let another model paint the last levels of requests that say so (`stages`); returns the model itself.
@@ -245,19 +233,19 @@ class LatentDiffusion:
         UserError unless both paint from words alone, in the same latents, and are loaded as the same type.
         """
         own, its = self.autoencoder.config, refiner.autoencoder.config
+        remedy = "take the refiner that was made for this model"
         for what, found, needed in (
             ("task", refiner.task, self.task),
             ("latent channels", its.latent_channels, own.latent_channels),
             ("pixels a latent cell", its.factor, own.factor),
-            ("scale of the latents", its.scaling_factor, own.scaling_factor),
             ("numbers beside the words", bool(refiner.micro_count), bool(self.micro_count)),
             ("dtype", precision(refiner.dtype), precision(self.dtype)),
         ):
             if found != needed:
                 raise UserError(
-                    f"the refiner does not fit the model: its {what} is {found}, the model's {needed}; take the "
-                    "refiner that was made for this model"
+                    f"the refiner does not fit the model: its {what} is {found}, the model's {needed}; {remedy}"
                 )
+        check_scales(its, own, "refiner", remedy)
         if self.fast_decoder is not None:
             refiner.decode_fast(self.fast_decoder, self.fast_origin)
         self.refiner = refiner
@@ -267,6 +255,11 @@ class LatentDiffusion:
         """With low memory: leave the device to another model."""
         if self._waiting is not None:
             self._waiting.rest()
+
+    @property
+    def is_low_memory(self) -> bool:
+        """Are parts on the device only while they work?"""
+        return self._waiting is not None
 
     @property
     def device(self) -> torch.device:

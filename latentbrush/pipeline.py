@@ -53,7 +53,7 @@ class GeneratedImage:
     """A finished picture: the seed of its noise, its place in the request, and the request as served.
 
     `steps`: how many were really run; from a guide they are fewer than were asked for. `batch`: with which
-    others it was painted; kernels round by its size.
+    others it was painted; kernels round by its size. `flagged`: by the safety checker, and so black.
     """
 
     image: Image.Image
@@ -62,6 +62,7 @@ class GeneratedImage:
     request: ImageRequest
     steps: int
     batch: Batch
+    flagged: bool = False
 
     def record(self, model: LatentDiffusion) -> PictureRecord:
         """What the picture's file should say of it; `model` is the one that painted it."""
@@ -109,9 +110,11 @@ def stream(
             painted = [to_image(one) for one in pixels]
         if request.start.paste:
             painted = [pictures.pasted(one) for one in painted]
+        flags = _flags(model, request, painted)
         served = request.model_copy(update={"canvas": request.canvas.model_copy(update={"tiles": tiling.done})})
-        for i, (seed, image) in enumerate(zip(together, painted, strict=True), batch.first):
-            yield GeneratedImage(image, seed, i, served, steps, batch)
+        for i, (seed, image, flagged) in enumerate(zip(together, painted, flags, strict=True), batch.first):
+            shown = Image.new("RGB", image.size) if flagged else image
+            yield GeneratedImage(shown, seed, i, served, steps, batch, flagged)
 
 
 def _enough_memory(request: ImageRequest, count: int) -> AbstractContextManager[None]:
@@ -150,6 +153,7 @@ def paint(
         x = x.float()
         x[spoilt] = again[spoilt]
     weight, (last, _) = request.guidance.weight, parts_of(model, request)[-1]
+    last = last if model.exchanged is None else model  # a refiner has an autoencoder of its own
     return decoded(
         last,
         x,
@@ -243,3 +247,10 @@ def _micro(model: LatentDiffusion, request: ImageRequest, batch: int, *, negativ
     score = micro.negative_aesthetic if negative else micro.aesthetic
     numbers = MicroNumbers(micro.original, micro.crop, micro.target, score)
     return numbers.tensor(model.micro_count, batch).to(model.device)
+
+
+def _flags(model: LatentDiffusion, request: ImageRequest, painted: Sequence[Image.Image]) -> list[bool]:
+    """What the safety checker says of finished pictures, if it is asked."""
+    if not request.model.safety_check or model.safety_check is None:
+        return [False] * len(painted)
+    return model.safety_check(painted)

@@ -75,7 +75,8 @@ class ModelRequest(_Block):
     `dtype` belongs to the picture, for each type has random draws of its own. None for what the model was
     loaded as; another than that is refused. `prediction`: what the network's output means, instead of what the
     model says; `weights`: which of a single file's. None for what the model says. `fast_decoder`: the folder of a
-    tiny autoencoder that decodes instead of the model's own.
+    tiny autoencoder that decodes instead of the model's own. `vae`: the folder or file of an autoencoder that stands
+    in the place of the model's own. `safety_check`: what the model's safety checker flags becomes black.
     """
 
     name: Text = "emoji"
@@ -83,6 +84,8 @@ class ModelRequest(_Block):
     prediction: Literal["epsilon", "v_prediction", "sample"] | None = None
     weights: Literal["ema", "raw"] | None = None
     fast_decoder: Text | None = None
+    vae: Text | None = None
+    safety_check: bool = False
 
 
 MAX_SIDE = 16384

@@ -71,15 +71,16 @@ def resolve(model: LatentDiffusion, request: ImageRequest, images: Images | None
             f"the request's dtype is {request.model.dtype}, but the model was loaded as {dtype}; "
             f"load it with dtype={request.model.dtype!r}"
         )
-    fast = _fast_decoder(model, request.model.fast_decoder)
+    fast, vae = _fast_decoder(model, request.model.fast_decoder), _vae(model, request.model.vae)
     # Asked now, so that nothing is refused when half the work is done.
     model.latent_shape(width, height)
     picture_seeds(seed, sampling.count)
     _check_said(model, request)
     _check_stages(model, request)
+    _check_safety(model, request)
     resolved = request.model_copy(
         update={
-            "model": request.model.model_copy(update={"dtype": dtype, "fast_decoder": fast}),
+            "model": request.model.model_copy(update={"dtype": dtype, "fast_decoder": fast, "vae": vae}),
             "canvas": request.canvas.model_copy(update={"width": width, "height": height}),
             "sampling": sampling.model_copy(
                 update={"sampler": sampler, "sigmas": sigmas, "steps": steps, "seed": seed}
@@ -103,6 +104,15 @@ def _fast_decoder(model: LatentDiffusion, wished: str | None) -> str | None:
             )
         return None
     return wished or ("(in memory)" if model.fast_origin is None else str(model.fast_origin.folder))
+
+
+def _vae(model: LatentDiffusion, wished: str | None) -> str | None:
+    """The autoencoder in the place of the model's own. UserError where the request has one and the model none."""
+    if model.exchanged is None and wished is not None:
+        raise UserError(
+            f"the request's vae is {wished!r}, but the model was loaded with its own; load it with vae={wished!r}"
+        )
+    return wished or (None if model.exchanged is None else model.exchanged.name)
 
 
 NEEDED = {"editing": "a picture to edit", "depth-to-image": "a depth map", "upscaling": "a small picture"}
@@ -178,6 +188,14 @@ def _check_stages(model: LatentDiffusion, request: ImageRequest) -> None:
         )
     if request.start.image is not None:
         raise UserError(f"the request has a picture to start from and the refiner {name}; leave one of them out")
+
+
+def _check_safety(model: LatentDiffusion, request: ImageRequest) -> None:
+    if request.model.safety_check and model.safety_check is None:
+        raise UserError(
+            "the request asks for a safety check, but the model was loaded without its safety checker; load that with "
+            "latentbrush.formats.with_safety_check"
+        )
 
 
 def _resolved_micro(model: LatentDiffusion, micro: Micro, size: tuple[int, int]) -> Micro:

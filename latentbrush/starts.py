@@ -204,23 +204,32 @@ def _control(model: LatentDiffusion, pictures: Pictures, tiling: Tiling) -> Tens
 
 
 def begin(given: Given, plan: Plan, noise: Draw, on_step: OnStep) -> Begun:
-    """Draws in the order of diffusers' pipelines: the small picture's, the guide's, the start's, the masked one's."""
+    """Draws in the order of diffusers' pipelines: the small picture's, the guide's, the start's, the masked one's.
+
+    Where the first stage leaves nothing to chance, nothing is drawn of the guide and of the masked picture.
+    """
     if given.small is not None:
         read = given.small.channels(noise(given.small.pixels.shape[1]))
         return Begun(plan.start(noise()), read, on_step, given.small.labels(len(read)))
-    guide = None
-    if given.guide is not None:
-        draw = noise()
-        guide = given.guide.at(draw.to(given.guide.mean)).to(draw)
+    guide = None if given.guide is None else _draw(given.guide, noise)
     first = noise()
+    guide = None if guide is None else guide.to(first)
     x = plan.start(first, guide if given.strength < 1 else None)
     if given.masked is not None:
-        return Begun(x, given.masked.channels(noise()), on_step)
-    if given.mask is not None and guide is not None:
-        noise()  # a masked picture's, which diffusers draws for every model
+        return Begun(x, given.masked.channels(first if given.masked.visible.certain else noise()), on_step)
+    if given.mask is not None and given.guide is not None and guide is not None:
+        if not given.guide.certain:
+            noise()  # a masked picture's, which diffusers draws for every model
         on_step = keep_known(given.mask, guide, first, on_step)
     channels = None if given.channels is None else given.channels.to(x).expand(len(x), -1, -1, -1)
     return Begun(x, channels, on_step)
+
+
+def _draw(posterior: Posterior, noise: Draw) -> Tensor:
+    if posterior.certain:
+        return posterior.mean
+    draw = noise()
+    return posterior.at(draw.to(posterior.mean))
 
 
 def to_pixels(image: Image.Image) -> Tensor:

@@ -27,7 +27,8 @@ def convert(
 ) -> None:
     """Write the model SOURCE as DESTINATION, a diffusers folder or a single file of Stability's layout.
 
-    Every tensor keeps its numbers. Of what has no place there, or had to be assumed, a line is printed.
+    Every tensor keeps its numbers. Of what has no place there, or had to be assumed, a line is printed. SOURCE may
+    be an autoencoder or a text tower alone, too.
     """
     chosen = ModelRequest.model_validate({"name": source, "prediction": prediction, "weights": weights})
     from latentbrush.cli.info import megabytes

@@ -15,7 +15,7 @@ from latentbrush.errors import UserError
 from latentbrush.request import Canvas, ModelRequest, Sampling
 
 if TYPE_CHECKING:  # formats imports torch
-    from latentbrush.formats import ModelSummary
+    from latentbrush.formats import AloneSummary, ModelSummary
 
 __all__ = ["info"]
 
@@ -45,8 +45,16 @@ def info(
     if not memory and (canvas is not None or batch_size is not None or tiles is not None):
         raise UserError("--size, --batch-size and --tiles tell of which painting to predict the memory; add --memory")
     at_once = Sampling.model_validate({"batch_size": 1 if batch_size is None else batch_size}).batch_size
-    from latentbrush.formats import summarise
+    from latentbrush.formats import summarise, summarise_alone
 
+    alone = summarise_alone(chosen.name, config)
+    if alone is not None:
+        if memory or sampler or prediction or weights:
+            raise UserError(
+                f"{model} is a part of a model, which paints nothing by itself; give --json and --config alone"
+            )
+        print(json.dumps(asdict(alone), indent=2, ensure_ascii=False)) if as_json else _print_alone(alone)
+        return
     summary = summarise(
         chosen.name, sampler=sampler, prediction=chosen.prediction, weights=chosen.weights, config=config
     )
@@ -99,6 +107,19 @@ def _print(summary: ModelSummary) -> None:
     )
     print()
     print_table(_facts(summary))
+
+
+def _print_alone(alone: AloneSummary) -> None:
+    part = alone.part
+    print(f"{alone.model}: {alone.folder}\n")
+    print_table(
+        [(part.name, part.kind, f"{part.parameters:,}", megabytes(part.size), ", ".join(part.dtypes))],
+        columns=("part", "what it is", "parameters", "on disk", "stored as"),
+        right=("parameters", "on disk"),
+    )
+    print()
+    told = [("read as", alone.told)] if alone.told else []
+    print_table([*told, *((name, str(fact)) for name, fact in alone.facts.items())])
 
 
 def _facts(summary: ModelSummary) -> list[tuple[str, str]]:

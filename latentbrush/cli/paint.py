@@ -15,7 +15,7 @@ from latentbrush.cli.photo import photo_in
 from latentbrush.cli.progress import steps_bar
 from latentbrush.cli.shared import XL_OPTIONS, PaintOptions, with_paint_options
 from latentbrush.cli.tables import shown
-from latentbrush.cli.views import Views
+from latentbrush.cli.views import Views, print_flagged
 from latentbrush.errors import UserError, short
 from latentbrush.request import Control, ImageRequest, Stage, Start
 
@@ -194,6 +194,9 @@ def paint_to_files(
         for picture, path in zip(stream(model, request, views.watching(on_step), images), paths, strict=True):
             save_picture(picture.image, path, None if options.no_metadata else texts_of(model, picture.record(model)))
             print(f"{shown(str(path))} (seed {picture.seed})")
+            if picture.flagged:
+                print_flagged(path)
+                continue
             place = picture.index - picture.batch.first
             views.save(model, picture.index, place, picture.request.canvas.tiles)
 

@@ -22,7 +22,7 @@ from latentbrush.cli.shared import (
     StripOption,
 )
 from latentbrush.cli.tables import shown
-from latentbrush.cli.views import Views
+from latentbrush.cli.views import Views, print_flagged
 from latentbrush.errors import UserError, short
 from latentbrush.request import Batch, ImageRequest, ModelRequest
 
@@ -116,7 +116,10 @@ def reproduce(
     save_picture(picture.image, path, None if no_metadata else texts_of(task.model, record))
     same = _compared(picture.image, original)
     print(f"{shown(str(path))} (seed {picture.seed}): {same} {shown(str(file))}")
-    views.save(task.model, 0, place, picture.request.canvas.tiles)
+    if picture.flagged:
+        print_flagged(path)
+    else:
+        views.save(task.model, 0, place, picture.request.canvas.tiles)
     for line in _lines(task.notes, told, record, same=picture.image.tobytes() == original.tobytes()):
         print(f"- {line}")
 
@@ -142,7 +145,7 @@ def _again(then: PictureRecord, file: Path, wished: Wished, start: Photo | None)
     """As it was painted here: the same batch, by the same model unless another is wished."""
     import torch
 
-    from latentbrush.formats import load_model, with_fast_decoder, with_refiner
+    from latentbrush.formats import load_model, with_fast_decoder, with_refiner, with_safety_check
     from latentbrush.pipeline import resolve
 
     _check_start(then, file, start)
@@ -168,8 +171,11 @@ def _again(then: PictureRecord, file: Path, wished: Wished, start: Photo | None)
         dtype=_dtype(then, file, wished.dtype),
         device=as_then if wished.device == "auto" else wished.device,
         low_memory=wished.low_memory,
+        vae=request.model.vae,
     )
     model = with_fast_decoder(model, request.model.fast_decoder)
+    if request.model.safety_check:
+        model = with_safety_check(model, request.model.name)
     as_read = then.model.refiner.sampler if then.model.refiner is not None else request.sampling.sampler
     model = with_refiner(model, stages, sampler=as_read, low_memory=wished.low_memory)
     return Task(model, resolve(model, request), then.painted_in, then.index, notes=())

@@ -68,6 +68,12 @@ class PaintOptions:
     fast_decoder: Annotated[
         Path | None, typer.Option(parser=filename, help="The folder of a tiny autoencoder (TAESD) to decode by.")
     ] = None
+    vae: Annotated[
+        Path | None, typer.Option(parser=filename, help="A folder or file of an autoencoder, instead of the model's.")
+    ] = None
+    safety_check: Annotated[
+        bool, typer.Option("--safety-check", help="What the model's own safety checker flags becomes black.")
+    ] = False
     steps: Annotated[int | None, typer.Option(parser=whole, help="Denoising steps.")] = None
     sampler: Annotated[str | None, typer.Option(help=f"One of {', '.join(SAMPLER_CHOICES)}.")] = None
     sigmas: Annotated[str | None, typer.Option(help=f"How noise falls: {', '.join(SIGMA_CHOICES)}.")] = None
@@ -125,6 +131,8 @@ class PaintOptions:
                     "prediction": self.prediction,
                     "weights": self.weights,
                     "fast_decoder": None if self.fast_decoder is None else str(self.fast_decoder),
+                    "safety_check": self.safety_check,
+                    "vae": None if self.vae is None else str(self.vae),
                 }
             ),
             canvas=Canvas.model_validate({**(self.canvas or Canvas()).model_dump(), "tiles": self.tiles}),
@@ -149,7 +157,7 @@ class PaintOptions:
 
     def load(self, request: ImageRequest) -> LatentDiffusion:
         """The request's model, where and as the options say."""
-        from latentbrush.formats import load_model, with_fast_decoder, with_refiner
+        from latentbrush.formats import load_model, with_fast_decoder, with_refiner, with_safety_check
 
         model = load_model(
             request.model.name,
@@ -159,10 +167,13 @@ class PaintOptions:
             device=self.device,
             dtype=self.dtype,
             low_memory=self.low_memory,
+            vae=request.model.vae,
         )
+        model = with_fast_decoder(model, request.model.fast_decoder)
+        if request.model.safety_check:
+            model = with_safety_check(model, request.model.name)
         if model.origin is not None and model.origin.note:
             print(f"latentbrush: {request.model.name}: {model.origin.note}", file=sys.stderr)
-        model = with_fast_decoder(model, request.model.fast_decoder)
         return with_refiner(model, request.stages, sampler=request.sampling.sampler, low_memory=self.low_memory)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ if TYPE_CHECKING:  # all of these import torch
     from latentbrush.model import LatentDiffusion
     from latentbrush.viewing import Trajectory
 
-__all__ = ["Views"]
+__all__ = ["Views", "print_flagged"]
 
 
 class Views:
@@ -66,6 +67,11 @@ class Views:
         if self._animations:
             save_animation(animation(views), durations(len(views)), self._animations[index])
             print(shown(str(self._animations[index])))
+
+
+def print_flagged(path: Path) -> None:
+    """Say that a picture is black, and why; its way from noise is not shown either."""
+    print(f"latentbrush: {shown(str(path))}: flagged by the safety checker, and so black", file=sys.stderr)
 
 
 def _trajectory(plan: Plan, *, animate: bool) -> Trajectory:

@@ -61,5 +61,6 @@ def find_label_task(in_channels: int, out_channels: int, latent_channels: int, c
     raise UserError(
         f"the UNet goes from {in_channels} to {out_channels} channels, what it paints has {latent_channels} (pixels 3, "
         "latents as many as the autoencoder's); without words all of these agree, or it takes "
-        f"{SMALL_PICTURE} more for a small picture, or {latent_channels + 1} more for inpainting; take both from one model"
+        f"{SMALL_PICTURE} more for a small picture, or {latent_channels + 1} more for inpainting; take both from one "
+        "model"
     )

@@ -1,5 +1,6 @@
 """Files <-> models: diffusers folders, the native format, and single files. Loading executes no code from a file."""
 
+from latentbrush.formats.alone import with_autoencoder
 from latentbrush.formats.clip import SIGNED, CLIPParts, PixelScale, load_clip, save_clip
 from latentbrush.formats.comfyui import COMFYUI_KEY, parse_comfyui
 from latentbrush.formats.convert import Conversion, convert
@@ -20,8 +21,9 @@ from latentbrush.formats.pictures import (
 )
 from latentbrush.formats.record import PictureRecord, differences, parse_record, record_of
 from latentbrush.formats.replace import replaced_folder
+from latentbrush.formats.safety import with_safety_check
 from latentbrush.formats.shipped import resolve_clip, resolve_model, shipped_clips, shipped_models
-from latentbrush.formats.summary import ModelSummary, PartSummary, summarise
+from latentbrush.formats.summary import AloneSummary, ModelSummary, PartSummary, summarise, summarise_alone
 from latentbrush.formats.tiny_autoencoder import load_tiny_autoencoder, save_tiny_autoencoder, with_fast_decoder
 from latentbrush.formats.vq import load_vq, save_vq
 from latentbrush.formats.weights import TooLargeError
@@ -31,6 +33,7 @@ __all__ = [
     "METADATA_KEY",
     "PARAMETERS_KEY",
     "SIGNED",
+    "AloneSummary",
     "CLIPParts",
     "Conversion",
     "ModelSummary",
@@ -75,8 +78,11 @@ __all__ = [
     "shipped_models",
     "single_file",
     "summarise",
+    "summarise_alone",
     "texts_of",
+    "with_autoencoder",
     "with_fast_decoder",
     "with_refiner",
+    "with_safety_check",
     "write_parameters",
 ]

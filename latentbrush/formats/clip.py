@@ -25,7 +25,7 @@ from latentbrush.formats.shipped import resolve_clip
 from latentbrush.formats.weights import load_weights, save_weights
 from latentbrush.nn import CLIPModel
 
-__all__ = ["SIGNED", "CLIPParts", "PixelScale", "load_clip", "save_clip"]
+__all__ = ["PIXELS", "SIGNED", "CLIPParts", "PixelScale", "load_clip", "read_pixels", "save_clip"]
 
 PIXELS = "preprocessor_config.json"
 Triple = tuple[float, float, float]
@@ -38,10 +38,10 @@ class PixelScale:
     mean: Triple = (0.48145466, 0.4578275, 0.40821073)
     std: Triple = (0.26862954, 0.26130258, 0.27577711)
 
-    def __call__(self, pictures: Tensor) -> Tensor:
-        """uint8 (B, 3, h, w) -> float32."""
-        mean, std = (torch.tensor(v, device=pictures.device).view(3, 1, 1) for v in (self.mean, self.std))
-        return (pictures.float() / 255.0 - mean) / std
+    def __call__(self, pictures: Tensor, dtype: torch.dtype = torch.float32) -> Tensor:
+        """uint8 (B, 3, h, w) -> `dtype`."""
+        mean, std = (torch.tensor(v, device=pictures.device, dtype=dtype).view(3, 1, 1) for v in (self.mean, self.std))
+        return (pictures.to(dtype) / 255.0 - mean) / std
 
 
 SIGNED = PixelScale((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
@@ -69,7 +69,7 @@ def load_clip(directory: str | Path, *, dtype: torch.dtype = torch.float32) -> C
     with without_memory():
         network = CLIPModel(config)
     load_weights(network, path, "model", CLIP, dtype)
-    return CLIPParts(network.eval(), _read_tokenizer(path, network), _read_pixels(path / PIXELS))
+    return CLIPParts(network.eval(), _read_tokenizer(path, network), read_pixels(path / PIXELS))
 
 
 def save_clip(
@@ -117,7 +117,7 @@ def _read_tokenizer(directory: Path, network: CLIPModel) -> Tokenizer | None:
     return tokenizer
 
 
-def _read_pixels(path: Path) -> PixelScale:
+def read_pixels(path: Path) -> PixelScale:
     """The scale; what else the file says is how to resize, which here is the caller's to do."""
     if not path.is_file():
         return PixelScale()

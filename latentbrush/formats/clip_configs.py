@@ -14,6 +14,7 @@ __all__ = [
     "read_clip_config",
     "read_projected_text_config",
     "read_vision_config",
+    "tower_fields",
     "write_clip_config",
     "write_projected_text_config",
     "write_vision_config",
@@ -86,7 +87,7 @@ def read_clip_config(fields: Fields) -> CLIPConfig:
     fields.only("tie_word_embeddings", None, True, False)
     fields.harmless(*DESCRIPTION, *GENERATION)
     fields.harmless("initializer_factor", "logit_scale_init_value")  # what the weights were before training
-    text, vision = _tower(fields, "text_config"), _tower(fields, "vision_config")
+    text, vision = tower_fields(fields, "text_config"), tower_fields(fields, "vision_config")
     eos = _eos(text)
     text.harmless(*GENERATION)
     values: dict[str, Any] = {
@@ -102,7 +103,7 @@ def read_clip_config(fields: Fields) -> CLIPConfig:
         raise UserError(f"{fields.path}: {error}; correct it in that file") from None
 
 
-def _tower(fields: Fields, key: str) -> Fields:
+def tower_fields(fields: Fields, key: str) -> Fields:
     """A tower's own fields. Old files may repeat them as `key`_dict, which has the last word and must agree."""
     tower = fields.section(key)
     again = fields.section(f"{key}_dict")

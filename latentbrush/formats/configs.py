@@ -202,7 +202,6 @@ def read_autoencoder_config(fields: Fields) -> AutoencoderConfig:
     fields.only("shift_factor", None, 0)
     fields.only("latents_mean", None)
     fields.only("latents_std", None)
-    fields.harmless("force_upcast")  # precision: weights are computed with in the type they are loaded as
     values: dict[str, Any] = {
         "channels": channels,
         "latent_channels": fields.whole("latent_channels", 4),
@@ -213,6 +212,7 @@ def read_autoencoder_config(fields: Fields) -> AutoencoderConfig:
         "quant_convs": quant_convs,
         "scaling_factor": fields.number("scaling_factor", 0.18215),
         "sample_size": fields.same("sample_size", 32),
+        "force_upcast": bool(fields.raw("force_upcast", True)),
     }
     fields.done()
     try:
@@ -237,6 +237,7 @@ def write_autoencoder_config(config: AutoencoderConfig) -> dict[str, Any]:
         "norm_num_groups": config.groups,
         "sample_size": config.sample_size,
         "scaling_factor": config.scaling_factor,
+        "force_upcast": config.force_upcast,
         "use_quant_conv": config.quant_convs,
         "use_post_quant_conv": config.quant_convs,
         "mid_block_add_attention": config.mid_attention,

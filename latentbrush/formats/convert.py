@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -10,18 +11,20 @@ from pathlib import Path
 from typing import Literal, get_args
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
 from latentbrush.errors import UserError, short
 from latentbrush.files import read_json, whole_file, write_json
+from latentbrush.formats.alone import Alone, layout_alone, open_alone
 from latentbrush.formats.index import BERT, INDEX, TOWERS, UNUSED_PARTS
 from latentbrush.formats.links import refuse_links_out
 from latentbrush.formats.network import KINDS
 from latentbrush.formats.opening import single_file
 from latentbrush.formats.replace import replaced_folder
 from latentbrush.formats.settings import (
+    METADATA,
     SCHEDULER,
     checked_prediction,
     copy_settings,
@@ -79,6 +82,8 @@ def convert(
 ) -> Conversion:
     """Write the model `source`, a folder, single file or shipped name, as a folder (diffusers) or a single file.
 
+    So, too, an autoencoder or a text tower by itself.
+
     `dtype`: float16, bfloat16 or float32; None for each tensor's own. `weights`, `prediction`, `config`: as in
     `load_model`. The destination appears whole or not at all. UserError for what cannot be read, a destination
     that is there, unless `overwrite`, and numbers that `dtype` cannot hold.
@@ -91,6 +96,12 @@ def convert(
     if to == "single-file":
         _check_file(target, overwrite=overwrite)
     kind = None if dtype is None else DTYPES[dtype]
+    alone = open_alone(source, config=config)
+    if alone is not None:
+        for name, value in (("weights", weights), ("prediction", prediction)):
+            if value is not None:
+                raise UserError(f"--{name} is for whole models, and {str(source)!r} is a part of one; leave it out")
+        return _convert_alone(alone, target, to, kind, overwrite=overwrite)
     with _opened(source, weights, prediction, config) as model:
         if to == "single-file":
             return _write_file(model, target, kind)
@@ -112,6 +123,7 @@ def _opened(
             notes = [f"{settings.told}, prediction {_prediction(settings.directory)}"]
             notes += [settings.doubt] if settings.doubt else []
             notes += [f"{single.left_out} tensors of the other weights were left out"] if single.left_out else []
+            notes += ["the network that estimates depth was left out"] if single.has_depth_model else []
             kept = {key: single.finite(key) for key in single.kept}
             yield _Source(settings.directory, single.state, kept, None, tuple(notes))
         return
@@ -123,6 +135,26 @@ def _opened(
         yield _Source(settings.directory, _folder_state(folder), _behind_in(folder), folder, ())
 
 
+def _convert_alone(alone: Alone, target: Path, to: str, dtype: torch.dtype | None, *, overwrite: bool) -> Conversion:
+    """One part by itself, with its settings in a single file's header."""
+    stem, names = KINDS[alone.part]
+    notes = tuple(note for note in (alone.told, alone.doubt) if note)
+    state = alone.state(None)
+    if to == "single-file":
+        layout = layout_alone(alone.part, alone.network, "" if alone.part == "vae" else "text_model.")
+        tensors = {key: stored.pack([state[name] for name in stored.names]) for key, stored in layout.items()}
+        texts = {f"{alone.part}/config.json": json.dumps(alone.config, indent=2)}
+        size = _save(tensors, target, dtype, {METADATA: json.dumps(texts)})
+        return Conversion(target, len(tensors), size, notes)
+    with replaced_folder(target, overwrite=overwrite, ours=("config.json",)) as new:
+        write_json(new / "config.json", alone.config)
+        tensors = {names.theirs(name): tensor for name, tensor in state.items()}
+        size = _save(tensors, new / f"{stem}.safetensors", dtype, {"format": "pt"})
+        if alone.part in TOWERS:
+            _describe_types(new / "config.json")
+    return Conversion(target, len(tensors), size, notes)
+
+
 def _folder_state(folder: Path) -> State:
     networks = empty_networks(folder)
 
@@ -131,9 +163,8 @@ def _folder_state(folder: Path) -> State:
         found = check_weights(networks[part], folder / part, stem, names)
         tensors = {}
         for path in dict.fromkeys(entry.file for entry in found.values()):
-            with safe_open(path, framework="pt") as file:
-                mine = {name: entry.key for name, entry in found.items() if entry.file == path}
-                tensors.update({name: file.get_tensor(key) for name, key in mine.items()})
+            file = open_tensors(path)
+            tensors.update({name: file.read(entry.key) for name, entry in found.items() if entry.file == path})
         return tensors
 
     return state

@@ -17,8 +17,7 @@ from latentbrush.formats.clip_configs import write_projected_text_config
 from latentbrush.formats.compvis import UNET_PREFIX, ema_key
 from latentbrush.formats.index import INDEX, LOW_RES, TOKENIZERS, TOWERS, Index, pipeline_name, write_index
 from latentbrush.formats.scheduler import Scheduler, write_scheduler
-from latentbrush.formats.store import TensorFile
-from latentbrush.formats.weights import Entry
+from latentbrush.formats.store import Entry, TensorFile
 from latentbrush.model import STABLE_DIFFUSION_PLAN
 from latentbrush.nn import AutoencoderConfig, CLIPTextConfig, ProjectedTextConfig, UNetConfig
 
@@ -130,7 +129,7 @@ OTHERS = (
     ("emb_params", "a textual inversion, not a whole model"),
     ("down_blocks.", "the weights of one part of a diffusers folder; give the folder itself"),
     ("text_model.encoder.", "the weights of a text tower alone, not a whole model"),
-    ("decoder.up.", "an autoencoder alone, not a whole model"),
+    ("decoder.up.", "an autoencoder alone, which --vae takes, not a whole model"),
 )
 
 
@@ -154,11 +153,13 @@ def family_of(file: TensorFile, prediction: Prediction | None) -> Family:
     if prediction is None:
         stated = "v" if V_MARK in file.entries else file.metadata.get("modelspec.prediction_type", "")
         prediction = MODELSPEC.get(stated)
+    given = first.shape[1] if len(first.shape) == 4 else family.unet.in_channels
+    if prediction is None and family.doubt and given != family.unet.in_channels:
+        prediction = "epsilon"  # whatever of Stable Diffusion 2 reads a picture began from its 512-pixel base model
     if prediction is not None:
         family = replace(family, prediction=prediction, doubt="")
     if ZERO_SNR_MARK in file.entries:
         family = replace(family, schedule=replace(family.schedule, rescale_zero_snr=True))
-    given = first.shape[1] if len(first.shape) == 4 else family.unet.in_channels
     unet, autoencoder = replace(family.unet, in_channels=given, out_channels=last.shape[0]), family.autoencoder
     if family.name == "Stable Diffusion 2":
         unet = replace(unet, sample_size=SIDE[family.prediction])
@@ -191,6 +192,7 @@ def write_family(family: Family, directory: Path) -> None:
         pipeline_name(task, xl=xl, aesthetic=aesthetic),
         ("vae", "unet", *towers, *tokenizers),
         str(scheduler["_class_name"]),
+        zero_empty=not aesthetic,  # the refiner reads an empty prompt as it stands
         aesthetic=aesthetic,
     )
     contents: dict[str, dict[str, Any]] = {}

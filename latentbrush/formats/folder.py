@@ -28,6 +28,7 @@ from latentbrush.formats import configs
 from latentbrush.formats.bert import read_bert_config
 from latentbrush.formats.first_stage import (
     AUTOENCODER_READERS,
+    check_class,
     check_scale,
     read_first_stage,
     stage_networks,
@@ -62,11 +63,12 @@ from latentbrush.formats.network import (
 from latentbrush.formats.replace import replaced_folder
 from latentbrush.formats.scheduler import Scheduler, read_scheduler, write_scheduler
 from latentbrush.formats.shipped import resolve_model
+from latentbrush.formats.store import Entry
 from latentbrush.formats.text import bert_tokenizer, read_text, text_networks, write_text
 from latentbrush.formats.unet2d import read_unet2d_config, write_unet2d_config
-from latentbrush.formats.weights import Entry, check_weights, find_weights, stored_dtype
+from latentbrush.formats.weights import check_weights, find_weights, stored_dtype
 from latentbrush.model import LatentDiffusion, ModelDefaults
-from latentbrush.nn import AutoencoderKL, Pixels, UNet, UNet2D
+from latentbrush.nn import AutoencoderKL, Pixels, TinyAutoencoder, UNet, UNet2D
 from latentbrush.origin import Origin
 
 __all__ = [
@@ -253,6 +255,7 @@ def _write_schedulers(new: Path, model: LatentDiffusion) -> Index:
         pipeline=_pipeline_name(model, aesthetic=aesthetic),
         parts=(*stages, "unet", *towers, *tokenizers),
         scheduler="",
+        tiny=isinstance(model.autoencoder, TinyAutoencoder),
         zero_empty=isinstance(model.text, XLTextConditioner) and model.text.zero_empty,
         aesthetic=aesthetic,
         wordless=isinstance(model.unet, UNet2D),
@@ -269,6 +272,7 @@ def _write_schedulers(new: Path, model: LatentDiffusion) -> Index:
     (new / SCHEDULER).mkdir()
     write_json(new / SCHEDULER / CONFIG, config)
     index = replace(index, scheduler=str(config["_class_name"]))
+    check_class(index, model.autoencoder)
     check_scale(index, model.autoencoder)
     return index if model.augmentation is None else _write_augmentation(new, model, model.augmentation, index)
 

@@ -34,7 +34,7 @@ __all__ = [
 
 INDEX = "model_index.json"
 CLASSES: Mapping[str, tuple[str, tuple[str, ...]]] = {
-    "vae": ("diffusers", ("AutoencoderKL",)),
+    "vae": ("diffusers", ("AutoencoderKL", "AutoencoderTiny")),
     "unet": ("diffusers", ("UNet2DConditionModel",)),
     "text_encoder": ("transformers", ("CLIPTextModel",)),
     "text_encoder_2": ("transformers", ("CLIPTextModelWithProjection",)),
@@ -57,7 +57,7 @@ TOKEN_CLASSES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     CLASS_TOKEN: ("latentbrush", ("ClassToken",)),
 }
 TOWERS, TOKENIZERS = ("text_encoder", "text_encoder_2"), ("tokenizer", "tokenizer_2")
-# Not run here: the safety checker, and what serves it, image prompts or the estimation of depth.
+# Not run here unless asked for, as the safety checker: it and what serves it, image prompts or the depth of pictures.
 UNUSED_PARTS = ("safety_checker", "feature_extractor", "image_encoder", "depth_estimator", "watermarker")
 DEPTH = "StableDiffusionDepth2ImgPipeline"
 UPSCALER = "StableDiffusionUpscalePipeline"
@@ -106,7 +106,7 @@ take 1."""
 class Index:
     """What a folder holds. `parts`: the folders of networks and tokenisers; `scheduler`: its class.
 
-    `own_unet`: is the UNet of no class of diffusers?
+    `own_unet`: is the UNet of no class of diffusers? `tiny`: is its autoencoder a tiny one?
     `zero_empty`: is an empty negative prompt all zeros (Stable Diffusion XL)? `aesthetic`: is the model told an
     aesthetic score (its refiner)? `wordless`: does the UNet read no words? `low_res`: of an upscaler, the class of the
     scheduler that noises its small pictures, and `max_noise_level`, the greatest level of it.
@@ -115,6 +115,7 @@ class Index:
     pipeline: str
     parts: tuple[str, ...]
     scheduler: str
+    tiny: bool = False
     zero_empty: bool = True
     aesthetic: bool = False
     low_res: str | None = None
@@ -228,6 +229,7 @@ def read_index(directory: Path) -> Index:
         parts=parts,
         # Of any other that pipeline makes this one.
         scheduler="DDIMScheduler" if pipeline == DDIM else scheduler,
+        tiny=fields.raw("vae") == ["diffusers", "AutoencoderTiny"],
         wordless=wordless,
         own_unet=own_unet,
         zero_empty=xl and fields.flag("force_zeros_for_empty_prompt", True),
@@ -313,8 +315,13 @@ def write_index(index: Index) -> dict[str, Any]:
         **{part: [None, None] for part in sorted(absent)},
         **(_xl_settings(index) if index.is_xl else checked),
         "scheduler": ["diffusers", index.scheduler],
-        **{part: [index.classes[part][0], index.classes[part][1][0]] for part in index.parts},
+        **{part: _written_class(index, part) for part in index.parts},
     }
+
+
+def _written_class(index: Index, part: str) -> list[str]:
+    library, classes = index.classes[part]
+    return [library, classes[part == "vae" and index.tiny]]
 
 
 def _xl_settings(index: Index) -> dict[str, Any]:

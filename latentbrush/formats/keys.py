@@ -10,16 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 __all__ = [
-    "AUTOENCODER",
-    "CLIP",
-    "CLIP_TEXT",
-    "CLIP_TEXT_PROJECTED",
-    "CLIP_VISION",
-    "LDM_BERT",
-    "UNET",
-    "VQ",
-    "Names",
-    "rename",
+    *("AUTOENCODER", "CLIP", "CLIP_TEXT", "CLIP_TEXT_PROJECTED", "CLIP_VISION", "LDM_BERT", "SAFETY", "UNET", "VQ"),
+    *("Names", "rename"),
 ]
 
 Rule = tuple[str, str]
@@ -115,6 +107,12 @@ _VISION: tuple[Rule, ...] = (("layers", "encoder.layers"), ("pre_layernorm", "pr
 
 # For image towers that stand alone, as an IP-adapter's does; until those come, only parity tests read one.
 CLIP_VISION = Names(_VISION, prefix="vision_model.", ignored=frozenset({"embeddings.position_ids"}))
+
+# transformers wrote the tower's name twice, the checker's own and the tower's; from version 5 on once.
+SAFETY = Names(
+    (*_VISION, ("vision_model", "vision_model.vision_model")),
+    ignored=frozenset({"vision_model.vision_model.embeddings.position_ids", "vision_model.embeddings.position_ids"}),
+)
 
 CLIP = Names(
     _VISION,

@@ -11,7 +11,7 @@ from __future__ import annotations
 import pickletools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import IO, Any
 
 __all__ = ["Global", "Made", "Persistent", "read_pickle"]
 
@@ -58,15 +58,23 @@ class _Mark:
 _MARK = _Mark()
 
 
-def read_pickle(data: bytes, allow: Callable[[Global], bool]) -> Any:
+def read_pickle(
+    data: bytes | IO[bytes], allow: Callable[[Global], bool], persistent: list[Persistent] | None = None
+) -> Any:
     """The one object in a pickle: dicts, lists, tuples, numbers and texts, else the classes above.
 
-    ValueError for a global that is not `allow`ed, an opcode that no weights need, too many of them, and damage.
+    An open file, which should be small, is left where the pickle ends. `persistent` takes up whatever the pickle
+    refers to beside it. ValueError for a global that is not `allow`ed, an opcode that no weights need, too many of
+    them, and damage.
     """
+    machine = _Machine(allow)
     try:
-        return _Machine(allow).run(data)
+        found = machine.run(data)
     except (IndexError, KeyError, TypeError, OverflowError):
         raise ValueError("its pickle is damaged") from None
+    if persistent is not None:
+        persistent.extend(machine.persistent)
+    return found
 
 
 class _Machine:
@@ -74,8 +82,9 @@ class _Machine:
         self.allow = allow
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
+        self.persistent: list[Persistent] = []
 
-    def run(self, data: bytes) -> Any:
+    def run(self, data: bytes | IO[bytes]) -> Any:
         argument: Any
         for count, (opcode, argument, _) in enumerate(pickletools.genops(data)):
             if count > MOST_OPCODES:
@@ -216,4 +225,6 @@ class _Machine:
             raise TypeError("attributes for what has none")
 
     def _binpersid(self) -> None:
-        self.stack.append(Persistent(self.stack.pop()))
+        found = Persistent(self.stack.pop())
+        self.persistent.append(found)
+        self.stack.append(found)

@@ -15,6 +15,7 @@ from latentbrush.conditioning import PromptTokenizer
 from latentbrush.devices import choose_device, choose_dtype
 from latentbrush.errors import UserError
 from latentbrush.formats import folder
+from latentbrush.formats.alone import with_autoencoder
 from latentbrush.formats.settings import Settings, checked_prediction, settings_of
 from latentbrush.formats.shipped import shipped_models
 from latentbrush.formats.single import SMALL, SingleFile, Weights, empty_networks
@@ -47,6 +48,7 @@ def load_model(
     dtype: torch.dtype | str = "auto",
     device: torch.device | str = "auto",
     low_memory: bool = False,
+    vae: str | Path | None = None,
 ) -> LatentDiffusion:
     """Read a model of the Stable Diffusion family (1, 2, XL), ready to paint (eval mode).
 
@@ -56,7 +58,7 @@ def load_model(
     assumed of a file that does not say it. `device`: cpu, cuda, cuda:1, mps, ...; auto is an accelerator where
     there is one. `dtype`: of all weights, whatever they are stored as: float32, float16 or bfloat16; auto is
     float32 on a CPU, elsewhere half precision for weights that are stored so. `low_memory`: parts are on the
-    device only while they work.
+    device only while they work. `vae`: the folder or file of an autoencoder to take instead of the model's own.
 
     Of single files alone: `weights`: ema, the UNet's moving average, or raw; the average where there is one.
     `config`: a folder whose settings describe the file, instead of its own or those of its family.
@@ -68,12 +70,12 @@ def load_model(
         _only_for_files(model, weights, config)
         loaded = folder.load_model(model, sampler=sampler, dtype=dtype, device=device, low_memory=low_memory)
         loaded.prediction = chosen or loaded.prediction
-        return loaded
+        return with_autoencoder(loaded, vae)
     place = choose_device(device)
     with _opened(path, config, prediction, weights) as (single, settings):
         kind = choose_dtype(dtype, place, single.stored_dtype("unet"))
         loaded = _assembled(single, settings, sampler, kind)
-    return folder.placed(loaded, place, f"the model {path}", low_memory=low_memory)
+    return with_autoencoder(folder.placed(loaded, place, f"the model {path}", low_memory=low_memory), vae)
 
 
 def with_refiner(
@@ -167,6 +169,7 @@ def _note(model: LatentDiffusion, single: SingleFile, settings: Settings) -> str
     return (
         f"{settings.told}; prediction {model.prediction}{doubt}; schedule {schedule.beta_schedule}, "
         f"{schedule.num_train_timesteps} steps; sampler {model.sampler}; {single.chosen} weights{other}"
+        f"{'; without its network that estimates depth' if single.has_depth_model else ''}"
     )
 
 

@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictInt, ValidationError, m
 from latentbrush.devices import precision
 from latentbrush.errors import UserError, one_line, short
 from latentbrush.model import LatentDiffusion
+from latentbrush.origin import Origin
 from latentbrush.request import Batch, ImageRequest, Precision
 
 __all__ = ["MachineRecord", "ModelRecord", "PictureRecord", "differences", "parse_record", "record_of"]
@@ -94,6 +95,8 @@ def record_of(
 ) -> PictureRecord:
     """The record of a picture that `model` painted, here and now, of a resolved request."""
     files = _files(model)
+    if request.model.safety_check and model.origin is not None and model.safety_origin is not None:
+        files = files.model_copy(update={"weights": {**files.weights, **model.safety_origin.weights}})
     if request.stages and model.refiner is not None:
         files = files.model_copy(update={"refiner": _files(model.refiner)})
     return PictureRecord(
@@ -109,6 +112,11 @@ def record_of(
         ),
         versions={"latentbrush": _our_version(), "torch": torch.__version__},
     )
+
+
+def _below(folder: str, origin: Origin | None) -> dict[str, str]:
+    """The files of a part that came from elsewhere."""
+    return {} if origin is None else {f"{folder}/{name}": digest for name, digest in origin.weights.items()}
 
 
 def parse_record(text: str, name: str) -> PictureRecord:
@@ -128,8 +136,11 @@ def _files(model: LatentDiffusion) -> ModelRecord:
     origin = model.origin
     if origin is None:
         return ModelRecord()
-    fast = {} if model.fast_origin is None else model.fast_origin.weights
-    weights = {**origin.weights, **{f"fast_decoder/{name}": digest for name, digest in fast.items()}}
+    weights = dict(origin.weights)
+    if model.exchanged is not None:  # nothing is painted by the model's own
+        weights = {name: digest for name, digest in weights.items() if not name.startswith(("vae/", "vqvae/"))}
+        weights |= _below("exchanged_vae", model.exchanged.origin)
+    weights |= _below("fast_decoder", model.fast_origin)
     return ModelRecord(weights=weights, settings=origin.settings, sampler=origin.sampler)
 
 

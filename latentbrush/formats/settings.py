@@ -35,6 +35,7 @@ __all__ = [
     "checked_prediction",
     "copy_settings",
     "header_of",
+    "header_texts",
     "settings_in",
     "settings_of",
 ]
@@ -118,7 +119,7 @@ def _laid_out(file: TensorFile, directory: Path, config: str | Path | None, pred
         copy_settings(given, directory)
         return Settings(directory, f"as {config} says")
     if vocabulary is None and METADATA in file.metadata:
-        _write_texts(_texts(file), directory)
+        _write_texts(header_texts(file), directory)
         return Settings(directory, "as its own header says")
     ldm = ldm_family_of(file)
     if ldm is not None:
@@ -146,7 +147,7 @@ def _text(path: Path) -> str:
         raise UserError(f"{path} cannot be read ({error}); copy or download it again") from None
 
 
-def _texts(file: TensorFile) -> dict[str, str]:
+def header_texts(file: TensorFile) -> dict[str, str]:
     """From the header. Only the files of a folder's settings may be named there."""
     text = file.metadata[METADATA]
     try:

@@ -6,21 +6,15 @@ known to lie in such files without being painted with.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from latentbrush.devices import precision
 from latentbrush.diffusion import Schedule
 from latentbrush.errors import UserError, short
-from latentbrush.formats import configs
-from latentbrush.formats.bert import read_bert_config
-from latentbrush.formats.class_token import read_class_token_config
-from latentbrush.formats.clip_configs import read_projected_text_config
 from latentbrush.formats.compvis import (
     EMA,
     UNET_PREFIX,
@@ -36,19 +30,19 @@ from latentbrush.formats.compvis import (
     unet_places,
     vq_places,
 )
-from latentbrush.formats.fields import Fields
 from latentbrush.formats.index import read_index
+from latentbrush.formats.laid_out import LaidOut
 from latentbrush.formats.network import read_network
+from latentbrush.formats.parts import readers_in
 from latentbrush.formats.store import TensorFile
-from latentbrush.formats.unet2d import read_unet2d_config
-from latentbrush.formats.vq import read_vq_config
-from latentbrush.formats.weights import FLOATS, HALVES, Entry, all_finite, listed
+from latentbrush.formats.weights import FLOATS
 from latentbrush.nn import (
     AutoencoderKL,
     ClassToken,
     CLIPTextModel,
     LDMBertModel,
     ProjectedTextModel,
+    TinyAutoencoder,
     UNet,
     UNet2D,
     VQAutoencoder,
@@ -79,20 +73,12 @@ DROPPED = TABLES | {
     *("cond_stage_model.logit_scale", "cond_stage_model.text_projection", "v_pred", "ztsnr"),
     *(f"{prefix}attn_mask" for prefix in OPEN_CLIP_PREFIXES),
 }
-DROPPED_BELOW = ("first_stage_model.loss.", "model_ema.first_stage_model", "model_ema.cond_stage_model")
 CLASS_PREFIX = COPIES = "cond_stage_model."
 """Of LDM's table of classes; and, in its inpainting model, of the first stage once more, which encodes the masked
 picture."""
-Reader = tuple[Callable[[Fields], Any], Callable[[Any], nn.Module]]
-READERS: Mapping[str, Reader] = {
-    "vae": (configs.read_autoencoder_config, AutoencoderKL),
-    "vqvae": (read_vq_config, VQAutoencoder),
-    "unet": (configs.read_unet_config, UNet),
-    "text_encoder": (configs.read_text_config, CLIPTextModel),
-    "text_encoder_2": (read_projected_text_config, ProjectedTextModel),
-    "bert": (read_bert_config, LDMBertModel),
-    "class_token": (read_class_token_config, ClassToken),
-}
+DEPTH_MODEL = "depth_model."
+"""The network that estimates depth, which Stable Diffusion 2's depth-to-image model has in its file."""
+DROPPED_BELOW = ("first_stage_model.loss.", "model_ema.first_stage_model", "model_ema.cond_stage_model", DEPTH_MODEL)
 SCHEDULE_TOLERANCE = 2e-3
 """Of the table of alphas; in half precision it is off by a quarter of that."""
 
@@ -104,15 +90,10 @@ def empty_networks(directory: Path) -> dict[str, nn.Module]:
         pass
 
     index = read_index(directory)
-    readers = dict(READERS)
     if index.wordless and "vqvae" not in index.parts:
         raise UserError(f"{directory} is a model of pixels, which is kept as a folder; it cannot be converted")
-    if index.reads_bert:
-        readers["vqvae"] = READERS["vae"]
-    if index.wordless:
-        readers["unet"] = (read_unet2d_config, UNet2D)
-    parts = [part for part in index.parts if part in readers]
-    return {part: read_network(part, directory / part, readers[part], nothing) for part in parts}
+    readers = readers_in(directory, index)
+    return {part: read_network(part, directory / part, readers[part], nothing) for part in readers}
 
 
 def layouts_of(networks: Mapping[str, nn.Module], *, open_clip: bool | None = None) -> dict[str, dict[str, Stored]]:
@@ -137,6 +118,10 @@ def layouts_of(networks: Mapping[str, nn.Module], *, open_clip: bool | None = No
         elif isinstance(network, ProjectedTextModel):
             places = open_clip_places(network.config.text, "text_model.")
             prefix = OPEN_CLIP_PREFIXES[2 if "text_encoder" in networks else 1]
+        elif isinstance(network, TinyAutoencoder):
+            raise UserError(
+                "a tiny autoencoder has no place in a single file; keep the model as a folder (--to diffusers)"
+            )
         else:
             assert isinstance(network, CLIPTextModel)
             xl = "text_encoder_2" in networks
@@ -166,24 +151,17 @@ def behind_keys(networks: Mapping[str, nn.Module]) -> set[str]:
     return {*behind, f"{prefix}text_projection", f"{prefix}logit_scale"}
 
 
-@dataclass(frozen=True)
-class _Source:
-    """Where in the file a layout's tensor lies."""
-
-    entry: Entry
-    stored: Stored
-
-
-class SingleFile:
+class SingleFile(LaidOut):
     """The tensors of an open file as the parameters of networks of given shapes; data is read when asked for.
 
     `weights`: the UNet's moving average or the raw ones; None for the average if there is one. `chosen`: which
     it is; `left_out`: how many tensors of the other kind there are. `kept`: tensors of OpenCLIP's tower behind the
-    layer that is read, by key. UserError, naming file and key, for all that is missing, unknown or does not fit.
+    layer that is read, by key. `has_depth_model`: is there one, which is not read? UserError, naming file and key,
+    for all that is missing, unknown or does not fit.
     """
 
     def __init__(self, file: TensorFile, networks: Mapping[str, nn.Module], weights: Weights | None = None) -> None:
-        self.file, self._path = file, file.path
+        self._path = file.path
         keys = file.entries.keys()
         layouts = layouts_of(networks, open_clip=any(key.startswith(OPEN_CLIP_PREFIXES[0]) for key in keys))
         if "text_encoder" in layouts and not any(".transformer.text_model." in key for key in keys):
@@ -195,14 +173,12 @@ class SingleFile:
         self.chosen = self._choice(weights, averages.keys() & keys, raw.keys() & keys)
         self.left_out = len((raw if self.chosen == "ema" else averages).keys() & keys)
         layouts["unet"] = averages if self.chosen == "ema" else raw
+        self.has_depth_model = any(key.startswith(DEPTH_MODEL) for key in keys)
         self.kept = sorted(behind_keys(networks) & keys)
-        known = {*raw, *averages, *self.kept, *DROPPED}.union(*layouts.values())
         copies = _copies(networks, layouts)
-        known |= copies.keys()
-        self._check_unknown([key for key in keys if key not in known and not key.startswith(DROPPED_BELOW)])
-        shapes = {part: _shapes(network) for part, network in networks.items()}
+        beside = {*raw, *averages, *self.kept, *DROPPED, *copies}
+        super().__init__(file, networks, layouts, beside, DROPPED_BELOW)
         self._check_copies(copies)
-        self._parts = {part: self._sources(layouts[part], shapes[part]) for part in layouts}
 
     def _choice(self, weights: Weights | None, averages: set[str], raw: set[str]) -> Weights:
         if weights not in (None, "ema", "raw"):
@@ -213,70 +189,14 @@ class SingleFile:
             raise UserError(f"{self._path} has no {what} of the UNet; leave out --weights or choose {other}")
         return weights or ("ema" if averages else "raw")
 
-    def _check_unknown(self, unknown: list[str]) -> None:
-        if unknown:
-            raise UserError(
-                f"{self._path} holds {listed(unknown)}, unknown in such a model; if that is what it should hold, "
-                "it is of another kind than its settings say"
-            )
-
     def _check_copies(self, copies: Mapping[str, str]) -> None:
         """UserError where a tensor that is there twice is not the same both times: one of them would be lost."""
+        keys = self.file.entries.keys()
         for key, original in copies.items():
-            entries = self.file.entries
-            if (
-                key in entries
-                and original in entries
-                and not torch.equal(self.file.read(key), self.file.read(original))
-            ):
+            if {key, original} <= keys and not torch.equal(self.file.read(key), self.file.read(original)):
                 raise UserError(
                     f"{self._path}: {key} is not {original}, of which it is a copy in such files; get it anew"
                 )
-
-    def _sources(self, wanted: Mapping[str, Stored], shapes: Mapping[str, tuple[int, ...]]) -> list[_Source]:
-        entries = self.file.entries
-        missing = [key for key in wanted if key not in entries]
-        if missing:
-            raise UserError(f"{self._path} lacks {listed(missing)} that its settings ask for; get the whole file")
-        sources = [_Source(entries[key], stored) for key, stored in wanted.items()]
-        wrong = [
-            f"{entry.key} {list(entry.shape)} instead of {list(stored.shapes(shapes)[0])}"
-            for entry, stored in ((source.entry, source.stored) for source in sources)
-            if entry.shape not in stored.shapes(shapes)
-        ]
-        if wrong:
-            raise UserError(f"{self._path} disagrees with its settings about the shape of {listed(wrong)}")
-        kinds = [f"{source.entry.key} {source.entry.dtype}" for source in sources if source.entry.dtype not in FLOATS]
-        if kinds:
-            raise UserError(f"{self._path} holds {listed(kinds)}; weights must be one of {', '.join(FLOATS)}")
-        return sources
-
-    def entries(self, part: str) -> list[Entry]:
-        return [source.entry for source in self._parts[part]]
-
-    def stored_dtype(self, part: str) -> torch.dtype:
-        """The half precision that all tensors of a part are stored in, else float32."""
-        kinds = {entry.dtype for entry in self.entries(part)}
-        return HALVES.get(kinds.pop(), torch.float32) if len(kinds) == 1 else torch.float32
-
-    def state(self, part: str, dtype: torch.dtype | None = None) -> dict[str, Tensor]:
-        """The parameters of a part by our names, as `dtype` or as stored. UserError for numbers that are not finite."""
-        state = {}
-        for source in self._parts[part]:
-            whole = self.finite(source.entry.key, dtype)
-            for name, tensor in zip(source.stored.names, source.stored.unpack(whole), strict=True):
-                state[name] = tensor.contiguous()
-        return state
-
-    def finite(self, key: str, dtype: torch.dtype | None = None) -> Tensor:
-        """One tensor of the file, as `dtype` or as stored. UserError if a number is not finite, or not as `dtype`."""
-        stored = self.file.read(key)
-        tensor = stored if dtype is None else stored.to(dtype)
-        if tensor.numel() and not all_finite(tensor):
-            if dtype is not None and all_finite(stored):
-                raise UserError(f"{self._path}: {key} holds numbers too large for {precision(dtype)}; choose float32")
-            raise UserError(f"{self._path}: {key} holds numbers that are not finite; copy or download it again")
-        return tensor
 
     def check_schedule(self, schedule: Schedule, inside: str = "") -> None:
         """UserError where the file has a table of alphas, or of a part `inside` it, that is not that of `schedule`."""
@@ -292,10 +212,6 @@ class SingleFile:
                 f"at {end} after {len(table)} steps, not at {ours[-1]:.5f} after {len(ours)}; "
                 "convert it with the folder of its settings (convert --config, in Python config=)"
             )
-
-
-def _shapes(network: nn.Module) -> dict[str, tuple[int, ...]]:
-    return {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
 
 
 def _copies(networks: Mapping[str, nn.Module], layouts: Mapping[str, Mapping[str, Stored]]) -> dict[str, str]:

@@ -1,8 +1,9 @@
-"""Files of tensors, whatever they are called: safetensors or torch's zip archives, told apart by their content."""
+"""Files of tensors, whatever they are called: safetensors or torch.save's two formats, told apart by their content."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -11,14 +12,14 @@ from torch import Tensor
 
 from latentbrush.errors import UserError, short
 from latentbrush.formats.opcodes import Made
+from latentbrush.formats.torch_legacy import MARK, TorchLegacy
+from latentbrush.formats.torch_views import TensorView
 from latentbrush.formats.torch_zip import TorchZip
-from latentbrush.formats.weights import Entry, read_header
 
-__all__ = ["TensorFile", "open_tensors"]
+__all__ = ["Entry", "TensorFile", "open_tensors"]
 
 # How files begin that are often taken for a checkpoint, what they are, and what to do.
 OTHERS: tuple[tuple[bytes, str, str], ...] = (
-    (b"\x80\x02\x8a\x0al\xfc\x9cF", "in torch's format from before 1.6", "save it again with a newer torch"),
     (b"\x80", "a pickle that torch.save did not write, which could run code", "get it as .safetensors"),
     (b"version https://git-lfs", "the pointer that git keeps instead of the file", "run git lfs pull"),
     (b"GGUF", "a GGUF file", "get it as .safetensors"),
@@ -35,6 +36,16 @@ BESIDE_WRAPPER = frozenset(
 )
 
 
+@dataclass(frozen=True)
+class Entry:
+    """A tensor in a file, as its header describes it."""
+
+    file: Path
+    key: str
+    shape: tuple[int, ...]
+    dtype: str
+
+
 class TensorFile(Protocol):
     """An open file of tensors: `entries` by key, `metadata` from its header, and the tensors themselves."""
 
@@ -45,31 +56,52 @@ class TensorFile(Protocol):
     def read(self, key: str) -> Tensor: ...
 
 
+def _safe_open(path: Path) -> Any:
+    """Any: the library has no types."""
+    return safe_open(path, framework="pt")
+
+
 class _Safetensors:
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.entries: Mapping[str, Entry] = {entry.key: entry for entry in read_header(path)}
-        with safe_open(path, framework="pt") as file:
+        found: dict[str, Entry] = {}
+        try:
+            self._file = file = _safe_open(path)
+            for key in file.keys():  # noqa: SIM118  # it is no mapping
+                piece = file.get_slice(key)
+                found[key] = Entry(path, key, tuple(piece.get_shape()), piece.get_dtype())
             self.metadata: Mapping[str, str] = file.metadata() or {}
+        except (SafetensorError, OSError, ValueError) as error:
+            raise UserError(f"{path} is no sound safetensors file ({error}); copy or download it again") from None
+        self.entries: Mapping[str, Entry] = found
 
     def read(self, key: str) -> Tensor:
         try:
-            with safe_open(self.path, framework="pt") as file:
-                found: Tensor = file.get_tensor(key)
+            found: Tensor = self._file.get_tensor(key)
         except (SafetensorError, OSError, ValueError, AttributeError, RuntimeError) as error:
             raise UserError(f"{self.path}: {short(key)} cannot be read ({error}); copy or download it again") from None
         return found
 
 
+class _Torch(Protocol):
+    """Either of torch.save's formats."""
+
+    root: Any
+
+    def view(self, value: Any) -> TensorView | None: ...
+
+    def read(self, view: TensorView) -> Tensor: ...
+
+
 class _TorchFile:
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, content: _Torch) -> None:
         self.path = path
         self.metadata: Mapping[str, str] = {}
-        self._zip = TorchZip(path)
-        state = self._state(_items(self._zip.root))
+        self._content = content
+        state = self._state(_items(content.root))
         self._views = {}
         for key, value in state.items():
-            view = self._zip.view(value)
+            view = content.view(value)
             if view is None:
                 raise UserError(
                     f"{path}: {short(key)} is no tensor, and not among what is known to lie beside them; "
@@ -97,7 +129,7 @@ class _TorchFile:
         return kept
 
     def read(self, key: str) -> Tensor:
-        return self._zip.read(self._views[key])
+        return self._content.read(self._views[key])
 
 
 def _items(value: object) -> dict[Any, Any] | None:
@@ -110,7 +142,7 @@ def _items(value: object) -> dict[Any, Any] | None:
 
 
 def open_tensors(path: Path) -> TensorFile:
-    """Open a file of tensors; only its header is read. UserError, in one line, for what is not one of the two kinds."""
+    """Open a file of tensors; only its header is read. UserError, in one line, for what is of no known kind."""
     if not path.is_file():
         raise UserError(f"{path} is no file; give a .safetensors or .ckpt file")
     try:
@@ -121,7 +153,9 @@ def open_tensors(path: Path) -> TensorFile:
     if not begin:
         raise UserError(f"{path} is empty; copy or download it again")
     if begin.startswith(b"PK\x03\x04"):
-        return _TorchFile(path)
+        return _TorchFile(path, TorchZip(path))
+    if begin.startswith(b"\x80") and MARK in begin:
+        return _TorchFile(path, TorchLegacy(path))
     if begin[8:9] == b"{":
         return _Safetensors(path)
     for start, what, remedy in OTHERS:

@@ -11,15 +11,24 @@ from typing import Any
 from torch import nn
 
 from latentbrush.conditioning import LabelConditioner
+from latentbrush.formats.alone import open_alone
 from latentbrush.formats.folder import networks_of, weight_entries
 from latentbrush.formats.opening import outline_model, outlined_file, single_file
 from latentbrush.formats.shipped import resolve_model
 from latentbrush.formats.single import Weights
-from latentbrush.formats.weights import Entry
+from latentbrush.formats.store import Entry
 from latentbrush.model import LatentDiffusion
-from latentbrush.nn import AutoencoderKL, Pixels
+from latentbrush.nn import (
+    AutoencoderConfig,
+    AutoencoderKL,
+    CLIPTextConfig,
+    Pixels,
+    ProjectedTextConfig,
+    TinyAutoencoder,
+    TinyConfig,
+)
 
-__all__ = ["ModelSummary", "PartSummary", "summarise"]
+__all__ = ["AloneSummary", "ModelSummary", "PartSummary", "summarise", "summarise_alone"]
 
 DTYPES = {"F16": "float16", "BF16": "bfloat16", "F32": "float32", "F64": "float64"}
 """safetensors' names of number types and torch's."""
@@ -78,6 +87,42 @@ class ModelSummary:
     classes: int | None = None
 
 
+@dataclass(frozen=True)
+class AloneSummary:
+    """One part by itself; `facts`: what else there is to say of it. `told`: how it is known of a single file."""
+
+    model: str
+    folder: str
+    part: PartSummary
+    told: str
+    facts: Mapping[str, Any]
+
+
+def summarise_alone(model: str | Path, config: str | Path | None = None) -> AloneSummary | None:
+    """Tell what a folder or file of an autoencoder or a text tower holds; None for all else. UserError as there."""
+    alone = open_alone(model, config=config)
+    if alone is None:
+        return None
+    facts: dict[str, Any] = {}
+    settings = getattr(alone.network, "config", None)
+    if isinstance(settings, AutoencoderConfig | TinyConfig):
+        facts = {
+            "latents": f"{settings.latent_channels} channels, f = {settings.factor}",
+            "scaling factor": settings.scaling_factor,
+            "force_upcast": settings.force_upcast,
+        }
+    elif isinstance(settings, CLIPTextConfig | ProjectedTextConfig):
+        text = settings if isinstance(settings, CLIPTextConfig) else settings.text
+        facts = {"tokens": f"{text.max_positions} places, of {text.vocab_size:,}", "context": f"{text.width} wide"}
+    told = "; ".join(note for note in (alone.told, alone.doubt) if note)
+    part = _part(alone.part, _kind(alone.part, alone.network), alone.network, {alone.part: alone.entries})
+    return AloneSummary(str(model), str(alone.path.absolute()), part, told, facts)
+
+
+def _kind(part: str, network: nn.Module) -> str:
+    return "tiny autoencoder" if isinstance(network, TinyAutoencoder) else KIND_NAMES[part]
+
+
 def summarise(
     model: str | Path,
     *,
@@ -100,7 +145,7 @@ def summarise(
         directory = file
         outline, single = outlined_file(file, sampler=sampler, prediction=prediction, weights=weights, config=config)
         entries = {part: single.entries(part) for part in networks_of(outline)}
-    parts = tuple(_part(name, KIND_NAMES[name], network, entries) for name, network in networks_of(outline).items())
+    parts = tuple(_part(name, _kind(name, network), network, entries) for name, network in networks_of(outline).items())
     parameters = sum(part.parameters for part in parts)
     defaults, plan = outline.defaults, outline.plan_config()
     channels, height, width = outline.latent_shape(defaults.width, defaults.height)

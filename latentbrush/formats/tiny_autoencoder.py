@@ -79,7 +79,6 @@ def read_tiny_config(fields: Fields) -> TinyConfig:
     fields.only("upsampling_scaling_factor", 2)
     fields.only("shift_factor", 0)
     fields.harmless("block_out_channels")  # the decoder's once more
-    fields.harmless("force_upcast")  # precision: weights are computed with in the type they are loaded as
     values: dict[str, Any] = {
         **_levels(fields, "encoder", (1, 3, 3, 3)),
         **_levels(fields, "decoder", (3, 3, 3, 1)),
@@ -88,6 +87,7 @@ def read_tiny_config(fields: Fields) -> TinyConfig:
         "scaling_factor": fields.number("scaling_factor", 1.0),
         "magnitude": fields.number("latent_magnitude", 3),
         "shift": fields.number("latent_shift", 0.5),
+        "force_upcast": bool(fields.raw("force_upcast", False)),
     }
     fields.done()
     try:
@@ -125,7 +125,7 @@ def write_tiny_config(config: TinyConfig) -> dict[str, Any]:
         "num_decoder_blocks": list(config.decoder_blocks),
         "latent_magnitude": config.magnitude,
         "latent_shift": config.shift,
-        "force_upcast": False,
+        "force_upcast": config.force_upcast,
         "scaling_factor": config.scaling_factor,
         "shift_factor": 0.0,
     }

@@ -1,13 +1,12 @@
-"""Weights in safetensors files: read strictly, written beside and renamed. Nothing is ever unpickled."""
+"""Weights of one network: found in its folder and read strictly, written as safetensors. Nothing is ever unpickled."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -15,12 +14,23 @@ from latentbrush.devices import precision
 from latentbrush.errors import UserError
 from latentbrush.files import read_json, whole_file
 from latentbrush.formats.keys import Names
+from latentbrush.formats.store import Entry, open_tensors
 
-__all__ = ["Entry", "TooLargeError", "check_weights", "find_weights", "load_weights", "save_weights", "stored_dtype"]
+__all__ = [
+    "TooLargeError",
+    "as_finite",
+    "check_weights",
+    "find_weights",
+    "load_weights",
+    "save_weights",
+    "stored_dtype",
+]
 
 FLOATS = ("F16", "BF16", "F32", "F64")
 HALVES = {"F16": torch.float16, "BF16": torch.bfloat16}
 SHOWN = 3
+PICKLED: Mapping[str, str] = {"model": "pytorch_model"}
+"""What transformers calls a file of torch.save where its safetensors have another name."""
 
 
 class TooLargeError(UserError):
@@ -31,47 +41,36 @@ class TooLargeError(UserError):
         super().__init__(f"{self.what} and would spoil {path}; save as float32")
 
 
-@dataclass(frozen=True)
-class Entry:
-    """A tensor in a file, as its header describes it."""
-
-    file: Path
-    key: str
-    shape: tuple[int, ...]
-    dtype: str
-
-
 def find_weights(directory: Path, stem: str) -> list[Path]:
     """The files of a network: `stem`.safetensors, its shards, or else a variant (`stem`.fp16.safetensors).
 
-    Of several variants fp16 is taken. UserError where there are none, or several others.
+    Where there is none of those, files of torch.save by the same rules (.bin), which are read as data. Of several
+    variants fp16 is taken. UserError where there are no files, or several others.
     """
-    plain = directory / f"{stem}.safetensors"
+    for name, kind in ((stem, "safetensors"), (PICKLED.get(stem, stem), "bin")):
+        found = _files(directory, name, kind)
+        if found:
+            return found
+    raise UserError(f"{directory / f'{stem}.safetensors'} is missing; copy or download the whole folder again")
+
+
+def _files(directory: Path, stem: str, kind: str) -> list[Path]:
+    plain = directory / f"{stem}.{kind}"
     if plain.is_file():
         return [plain]
-    index = directory / f"{stem}.safetensors.index.json"
+    index = directory / f"{stem}.{kind}.index.json"
     if index.is_file():
         return _shards(index)
-    variants = {path.name[len(stem) + 1 : -len(".safetensors")]: path for path in _variants(directory, stem)}
+    found = [path for path in sorted(directory.glob(f"{stem}.*.{kind}")) if "-of-" not in path.name]
+    variants = {path.name[len(stem) + 1 : -len(kind) - 1]: path for path in found}
     if len(variants) > 1 and "fp16" not in variants:
-        names = ", ".join(sorted(path.name for path in variants.values()))
+        names = ", ".join(path.name for path in found)
         raise UserError(f"{plain} is missing and {names} are there; rename the one to use to {plain.name}")
     if variants:
-        return [variants.get("fp16") or next(iter(variants.values()))]
-    for index in sorted(directory.glob(f"{stem}.safetensors.index.*.json")):
+        return [variants.get("fp16") or found[0]]
+    for index in sorted(directory.glob(f"{stem}.{kind}.index.*.json")):
         return _shards(index)
-    pickled = sorted(path.name for path in directory.glob("*.bin"))
-    if pickled:
-        raise UserError(
-            f"{directory} holds only pickled weights ({pickled[0]}), which could run code and are not read; "
-            "save them again with safe_serialization=True"
-        )
-    raise UserError(f"{plain} is missing; copy or download the whole folder again")
-
-
-def _variants(directory: Path, stem: str) -> list[Path]:
-    found = sorted(directory.glob(f"{stem}.*.safetensors"))
-    return [path for path in found if "-of-" not in path.name]
+    return []
 
 
 def _shards(index: Path) -> list[Path]:
@@ -88,7 +87,7 @@ def _shards(index: Path) -> list[Path]:
         if not path.is_file():
             raise UserError(f"{path} is missing, though {index.name} names it; copy the whole folder again")
         files.append(path)
-    entries = {entry.key: entry.file.name for path in files for entry in read_header(path)}
+    entries = {entry.key: entry.file.name for path in files for entry in _entries(path)}
     for key in places.keys() | entries.keys():
         if places.get(key) != entries.get(key):
             raise UserError(
@@ -98,17 +97,8 @@ def _shards(index: Path) -> list[Path]:
     return files
 
 
-def read_header(path: Path) -> list[Entry]:
-    """What a safetensors file holds, without its data. UserError names a file that is cut or not sound."""
-    try:
-        with safe_open(path, framework="pt") as file:
-            entries = []
-            for key in file.keys():  # noqa: SIM118  # safe_open is no mapping
-                piece = file.get_slice(key)
-                entries.append(Entry(path, key, tuple(piece.get_shape()), piece.get_dtype()))
-            return entries
-    except (SafetensorError, OSError, ValueError) as error:
-        raise UserError(f"{path} is no sound safetensors file ({error}); copy or download it again") from None
+def _entries(path: Path) -> list[Entry]:
+    return list(open_tensors(path).entries.values())
 
 
 def load_weights(network: nn.Module, directory: Path, stem: str, names: Names, dtype: torch.dtype) -> None:
@@ -119,19 +109,22 @@ def load_weights(network: nn.Module, directory: Path, stem: str, names: Names, d
     entries = check_weights(network, directory, stem, names)
     state: dict[str, Tensor] = {}
     for path in dict.fromkeys(entry.file for entry in entries.values()):
-        with safe_open(path, framework="pt") as file:
-            for name, entry in entries.items():
-                if entry.file == path:
-                    state[name] = _finite(entry, file.get_tensor(entry.key), dtype)
+        file = open_tensors(path)
+        for name, entry in entries.items():
+            if entry.file == path:
+                state[name] = as_finite(entry, file.read(entry.key), dtype)
     network.load_state_dict(state, strict=True, assign=True)
 
 
-def _finite(entry: Entry, stored: Tensor, dtype: torch.dtype) -> Tensor:
-    loaded = stored.to(dtype)
+def as_finite(entry: Entry, stored: Tensor, dtype: torch.dtype | None = None) -> Tensor:
+    """A tensor of a file as `dtype`, or as it is stored. UserError for a number that is not finite, or not so."""
+    loaded = stored.to(dtype or stored.dtype).contiguous()  # files of torch.save may hold turned ones
     if not all_finite(loaded):
         if not all_finite(stored):
             raise UserError(f"{entry.file}: {entry.key} holds numbers that are not finite; copy or download it again")
-        raise UserError(f"{entry.file}: {entry.key} holds numbers too large for {precision(dtype)}; load it as float32")
+        raise UserError(
+            f"{entry.file}: {entry.key} holds numbers too large for {precision(loaded.dtype)}; load it as float32"
+        )
     return loaded
 
 
@@ -143,7 +136,7 @@ def all_finite(tensor: Tensor) -> bool:
 
 def stored_dtype(directory: Path, stem: str) -> torch.dtype:
     """The half precision that all tensors of a network are stored in, else float32."""
-    kinds = {entry.dtype for path in find_weights(directory, stem) for entry in read_header(path)}
+    kinds = {entry.dtype for path in find_weights(directory, stem) for entry in _entries(path)}
     return HALVES.get(kinds.pop(), torch.float32) if len(kinds) == 1 else torch.float32
 
 
@@ -155,7 +148,7 @@ def check_weights(network: nn.Module, directory: Path, stem: str, names: Names) 
     """
     files = find_weights(directory, stem)
     wanted = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
-    return _check(wanted, [entry for path in files for entry in read_header(path)], names, files[0])
+    return _check(wanted, [entry for path in files for entry in _entries(path)], names, files[0])
 
 
 def _check(wanted: Mapping[str, tuple[int, ...]], entries: list[Entry], names: Names, file: Path) -> dict[str, Entry]:

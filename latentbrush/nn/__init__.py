@@ -9,6 +9,7 @@ from latentbrush.nn.clip_vision import CLIPVisionConfig, CLIPVisionModel
 from latentbrush.nn.condition import Condition
 from latentbrush.nn.first_stage import FirstStage, posterior_of
 from latentbrush.nn.pixels import PixelConfig, Pixels
+from latentbrush.nn.safety import SafetyChecker, SafetyConfig, SafetyScores
 from latentbrush.nn.tiling import tiled_decode, tiled_encode
 from latentbrush.nn.tiny_autoencoder import TinyAutoencoder, TinyConfig
 from latentbrush.nn.unet import UNet, UNetConfig
@@ -36,6 +37,9 @@ __all__ = [
     "ProjectedTextConfig",
     "ProjectedTextModel",
     "Quantised",
+    "SafetyChecker",
+    "SafetyConfig",
+    "SafetyScores",
     "TinyAutoencoder",
     "TinyConfig",
     "UNet",

@@ -21,6 +21,7 @@ class AutoencoderConfig:
 
     `scaling_factor` brings latents to unit variance (SD 1: 0.18215). `quant_convs` are the 1x1
     convolutions between encoder, latents and decoder. `sample_size` (pixels) is what it was trained at.
+    `force_upcast`: whether it overflows in half precision, as its files say; nothing here is computed by it.
     """
 
     channels: tuple[int, ...] = (128, 256, 512, 512)
@@ -32,6 +33,7 @@ class AutoencoderConfig:
     quant_convs: bool = True
     scaling_factor: float = 0.18215
     sample_size: int = 512
+    force_upcast: bool = True
 
     def __post_init__(self) -> None:
         check_groups(self.channels, self.groups)
@@ -51,15 +53,17 @@ class AutoencoderConfig:
 class Posterior:
     """q(z | x) = N(mean, exp(logvar)), each (B, c, h, w), in the scale diffusion works in.
 
-    `point`: one without spread, of encoders that leave nothing to chance; its log-variance is minus infinity.
+    `certain`: all of it lies in the mean, as an autoencoder without a posterior has it, and no draw is needed.
     """
 
     mean: Tensor
     logvar: Tensor
+    certain: bool = False
 
     @classmethod
-    def point(cls, mean: Tensor) -> Posterior:
-        return cls(mean, torch.full_like(mean, -math.inf))
+    def point(cls, latents: Tensor) -> Posterior:
+        """The certain one: every draw is `latents`."""
+        return cls(latents, torch.full_like(latents, -math.inf), certain=True)
 
     def mode(self) -> Tensor:
         return self.mean

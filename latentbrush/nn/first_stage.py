@@ -6,15 +6,18 @@ from torch import Tensor
 
 from latentbrush.nn.autoencoder import AutoencoderKL, Posterior
 from latentbrush.nn.pixels import Pixels
+from latentbrush.nn.tiny_autoencoder import TinyAutoencoder
 from latentbrush.nn.vq import VQAutoencoder
 
-__all__ = ["FirstStage", "posterior_of"]
+__all__ = ["FirstStage", "Tileable", "posterior_of"]
 
-FirstStage = AutoencoderKL | VQAutoencoder | Pixels
+Tileable = AutoencoderKL | VQAutoencoder | Pixels
+"""A tiny autoencoder takes too little memory to need tiles."""
+FirstStage = Tileable | TinyAutoencoder
 
 
 def posterior_of(stage: FirstStage, x: Tensor) -> Posterior:
-    """What a first stage makes of pictures (B, 3, H, W) in [-1, 1], a point where it leaves nothing to chance.
+    """What a first stage makes of pictures (B, 3, H, W) in [-1, 1], a certain one where it leaves nothing to chance.
 
     ValueError as its `encode`.
     """

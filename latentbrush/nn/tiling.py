@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from latentbrush.nn.autoencoder import AutoencoderConfig, AutoencoderKL, Posterior
-from latentbrush.nn.first_stage import FirstStage
+from latentbrush.nn.first_stage import Tileable
 from latentbrush.nn.pixels import PixelConfig
 from latentbrush.nn.vq import VQConfig
 
@@ -51,7 +51,7 @@ def in_slices(run: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     return run(x) if len(x) < 2 else torch.cat([run(one) for one in x.chunk(len(x))])
 
 
-def tiled_encode(autoencoder: FirstStage, x: Tensor, size: TileSize | None = None) -> Posterior:
+def tiled_encode(autoencoder: Tileable, x: Tensor, size: TileSize | None = None) -> Posterior:
     """As `posterior_of`: (B, 3, H, W) in [-1, 1] -> the posterior over (B, c, H/f, W/f); None: `tile_size`.
 
     The moments are blended before they are clamped and scaled. ValueError as there.
@@ -64,7 +64,7 @@ def tiled_encode(autoencoder: FirstStage, x: Tensor, size: TileSize | None = Non
     return autoencoder.posterior(in_slices(lambda one: in_tiles(autoencoder.moments, one, size, read=f), x))
 
 
-def tiled_decode(autoencoder: FirstStage, z: Tensor, size: TileSize | None = None) -> Tensor:
+def tiled_decode(autoencoder: Tileable, z: Tensor, size: TileSize | None = None) -> Tensor:
     """As the first stage's `decode`: (B, c, h, w) -> (B, 3, f*h, f*w); None: `tile_size`. ValueError as there."""
     autoencoder.check_latents(z)
     size, f = size or tile_size(autoencoder.config), autoencoder.config.factor

@@ -22,7 +22,7 @@ class TinyConfig:
     `encoder_blocks` go from the picture to the latents, `decoder_blocks` back; f = 2^(levels - 1).
     `scaling_factor`: from its latents to those that diffusion works in; 1 where it was distilled on these.
     `magnitude` and `shift` say how to store its latents in bytes, z / (2 magnitude) + shift being in [0, 1];
-    neither is used in coding.
+    neither is used in coding, and no more is `force_upcast`, which says that it overflows in half precision.
     """
 
     encoder_width: int = 64
@@ -34,6 +34,7 @@ class TinyConfig:
     scaling_factor: float = 1.0
     magnitude: float = 3.0
     shift: float = 0.5
+    force_upcast: bool = False
 
     def __post_init__(self) -> None:
         for name in ("encoder_width", "decoder_width", "latent_channels", "in_channels"):
@@ -112,24 +113,37 @@ class TinyAutoencoder(nn.Module):
         self.encoder = TinyEncoder(config)
         self.decoder = TinyDecoder(config)
 
+    @property
+    def doors(self) -> list[nn.Module]:
+        """As the larger autoencoders'."""
+        return [self.encoder, self.decoder]
+
     def encode(self, x: Tensor) -> Tensor:
         """(B, 3, H, W) in [-1, 1] -> latents (B, c, H/f, W/f).
 
         ValueError unless x has the configured channels and sides divisible by f.
         """
-        f, c = self.config.factor, self.config.in_channels
-        if x.ndim != 4 or x.shape[1] != c or x.shape[2] % f or x.shape[3] % f or not x.numel():
-            raise ValueError(f"pictures of shape {tuple(x.shape)} cannot be encoded: need (B, {c}, H, W), {f} | H, W")
+        self.check_pictures(x)
         z: Tensor = self.encoder(x)
         return z * self.config.scaling_factor
 
     def decode(self, z: Tensor) -> Tensor:
         """(B, c, h, w) -> (B, 3, f*h, f*w), about [-1, 1], not clamped. ValueError for other channels."""
+        self.check_latents(z)
+        x: Tensor = self.decoder(z / self.config.scaling_factor)
+        return x
+
+    def check_pictures(self, x: Tensor) -> None:
+        """ValueError for a shape that cannot be encoded."""
+        f, c = self.config.factor, self.config.in_channels
+        if x.ndim != 4 or x.shape[1] != c or x.shape[2] % f or x.shape[3] % f or not x.numel():
+            raise ValueError(f"pictures of shape {tuple(x.shape)} cannot be encoded: need (B, {c}, H, W), {f} | H, W")
+
+    def check_latents(self, z: Tensor) -> None:
+        """ValueError for a shape that cannot be decoded."""
         if z.ndim != 4 or z.shape[1] != self.config.latent_channels:
             need = f"(B, {self.config.latent_channels}, h, w)"
             raise ValueError(f"latents of shape {tuple(z.shape)} cannot be decoded: need {need}")
-        x: Tensor = self.decoder(z / self.config.scaling_factor)
-        return x
 
 
 def _conv(c_in: int, c_out: int) -> nn.Conv2d:

@@ -122,7 +122,7 @@ ALWAYS = {"prompt", "model", "image", "steps", "out", "seeds", "data", "run"}
 """The options that nearly every line has, lest defaults decide what is tried."""
 SELDOM = {
     *("mask", "control", "weights", "config", "fast_decoder", "label", "refiner", "handover"),
-    *("original_size", "target_size", "crop", "aesthetic", "negative_aesthetic"),
+    *("original_size", "target_size", "crop", "aesthetic", "negative_aesthetic", "vae", "safety_check"),
 }
 """Options that few models or pictures allow."""
 RECIPE = """

@@ -94,7 +94,7 @@ def test_painting_the_carried_request_again_gives_the_same_pixels(run: Callable[
     request = read_record(Path("x-0.png")).request
     # No picture to start from or to read, no sizes to be told, nothing beside the model's own files; every other
     # choice is written down, not left to a model's defaults.
-    unsaid = {"start": True, "control": True, "micro": True, "model": {"prediction", "weights", "fast_decoder"}}
+    unsaid = {"start": True, "control": True, "micro": True, "model": {"prediction", "weights", "fast_decoder", "vae"}}
     assert nones(request.model_dump(exclude=unsaid)) == []
     images = generate(load_model(request.model.name, sampler=request.sampling.sampler), request)
     for i, image in enumerate(images):

@@ -271,28 +271,27 @@ def test_files_that_are_cut_or_lie(folder: Path) -> None:
     path = folder / UNET_WEIGHTS
     whole = path.read_bytes()
     header = int.from_bytes(whole[:8], "little")
-    for content in (
-        b"",
-        whole[:5],
-        whole[: 8 + header // 2],
-        whole[:-1],
-        whole + b"more",
-        (2**62).to_bytes(8, "little") + whole[8:],
-        (header + 8).to_bytes(8, "little") + whole[8:],
-        whole[:8] + b"\xff" * header + whole[8 + header :],
-        b"PK\x03\x04" + whole[4:],
-        whole.replace(b'"data_offsets":[0,', b'"data_offsets":[4,', 1),
+    unsound, other = "is no sound safetensors file", "is neither a safetensors file nor one of torch.save"
+    for content, said in (
+        (b"", "is empty; copy or download it again"),
+        (whole[:5], other),
+        (whole[: 8 + header // 2], unsound),
+        (whole[:-1], unsound),
+        (whole + b"more", unsound),
+        ((2**62).to_bytes(8, "little") + whole[8:], unsound),
+        ((header + 8).to_bytes(8, "little") + whole[8:], unsound),
+        (whole[:8] + b"\xff" * header + whole[8 + header :], other),
+        (b"PK\x03\x04" + whole[4:], "is no sound torch.save file"),
+        (whole.replace(b'"data_offsets":[0,', b'"data_offsets":[4,', 1), unsound),
     ):
         path.write_bytes(content)
-        fails(folder, str(path), "is no sound safetensors file", "again")
+        fails(folder, str(path), said)
 
 
 @pytest.mark.capability("safe-loading")
-def test_weights_that_are_missing_or_pickled(folder: Path) -> None:
+def test_weights_that_are_missing(folder: Path) -> None:
     path = folder / UNET_WEIGHTS
-    path.rename(path.with_suffix(".bin"))
-    fails(folder, str(folder / "unet"), "holds only pickled weights", "safe_serialization=True")
-    path.with_suffix(".bin").unlink()
+    path.rename(path.with_suffix(".pth"))
     fails(folder, str(path), "is missing")
 
 

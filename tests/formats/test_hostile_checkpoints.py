@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import io
+import mmap
 import os
 import pickle
 import random
@@ -226,6 +227,30 @@ def test_other_archives(tmp_path: Path) -> None:
     refusal(tmp_path / "two.pt", "two of its members have one name")
 
 
+@pytest.mark.parametrize("new", [True, False])
+def test_a_file_is_mapped_once_and_no_two_tensors_share_memory(
+    new: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Each mapping keeps an open file: one a tensor would be more than systems allow."""
+    made: list[int] = []
+    original = mmap.mmap
+    monkeypatch.setattr(mmap, "mmap", lambda *args, **options: (made.append(1), original(*args, **options))[1])
+    base = torch.arange(6.0)
+    state = {f"{i}": torch.full((3,), float(i)) for i in range(9)} | {"tied": base, "too": base, "part": base[:2]}
+    torch.save(state, tmp_path / "x.pt", _use_new_zipfile_serialization=new)
+    found = read_all(open_tensors(tmp_path / "x.pt"))
+    assert len(made) == 1
+    found["tied"].zero_()
+    assert all(torch.equal(found[key], state[key]) for key in state if key != "tied")
+    save_file(found, tmp_path / "again.safetensors")  # it refuses what shares memory
+
+
+def test_big_endian_numbers(tmp_path: Path) -> None:
+    content = dumped({"a": view(0, (4,), (1,))})
+    refusal(archive(tmp_path / "x.pt", content, byteorder=b"big", data_0=bytes(16)), "big-endian")
+    read_all(open_tensors(archive(tmp_path / "y.pt", content, byteorder=b"little", data_0=bytes(16))))
+
+
 def test_a_wrong_byte_is_found(tmp_path: Path) -> None:
     torch.save({"a": torch.full((100,), 1.5)}, tmp_path / "x.pt")
     raw = bytearray((tmp_path / "x.pt").read_bytes())
@@ -256,9 +281,7 @@ def test_files_that_are_no_checkpoints(content: bytes, said: str, tmp_path: Path
             load_model(path)
 
 
-def test_old_torch_files_and_odd_paths(tmp_path: Path) -> None:
-    torch.save(STATE, tmp_path / "old.pt", _use_new_zipfile_serialization=False)
-    refusal(tmp_path / "old.pt", "in torch's format from before 1.6; save it again with a newer torch")
+def test_odd_paths_and_what_lies_beside_tensors(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.ckpt")
     refusal(tmp_path / "pipe.ckpt", "is no file")
     torch.save({**STATE, "note": "text"}, tmp_path / "note.pt")
@@ -336,25 +359,25 @@ def as_old(path: Path) -> None:
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("write", [as_safetensors, as_zip, as_old])
 def test_damage_of_every_kind(write: Callable[[Path], None], tmp_path: Path) -> None:
-    """2,400 damaged files: each opens, or is refused by an error of ours."""
+    """2,000 damaged files of each format: each opens, or is refused by an error of ours."""
     path, good = tmp_path / "x.ckpt", 0
     write(path)
     raw = path.read_bytes()
-    for data in mutated(raw, 800):
+    for data in mutated(raw, 2000):
         path.write_bytes(data)
         good += not refused(path)
-    assert good < 600
+    assert good < 1500
 
 
 @pytest.mark.filterwarnings("ignore")
 def test_damage_within_the_pickle(tmp_path: Path) -> None:
-    """Behind a sound archive, where damage to the whole file seldom comes: 800 more."""
+    """Behind a sound archive, where damage to the whole file seldom comes: 2,000 more."""
     buffer = tmp_path / "x.pt"
     as_zip(buffer)
     with zipfile.ZipFile(buffer) as file:
         members = {name.partition("/")[2]: file.read(name) for name in file.namelist()}
     pickled, opened = members.pop("data.pkl"), 0
     storages = {name.replace("/", "_"): content for name, content in members.items() if name.startswith("data/")}
-    for data in mutated(pickled, 800):
+    for data in mutated(pickled, 2000):
         opened += not refused(archive(tmp_path / "y.pt", data, **storages))
-    assert opened < 700
+    assert opened < 1750

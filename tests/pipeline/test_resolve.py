@@ -32,7 +32,7 @@ def test_every_none_is_filled_from_the_model(model: LatentDiffusion) -> None:
     resolved = resolve(model, empty)
     # No picture to start from or to read, no sizes or class to be told; its files say what it is; it decodes itself.
     unsaid: dict[str, Any] = dict.fromkeys(("label", "start", "control", "micro"), True)
-    unsaid["model"] = {"prediction", "weights", "fast_decoder"}
+    unsaid["model"] = {"prediction", "weights", "fast_decoder", "vae"}
     assert nones(resolved.model_dump(exclude=unsaid)) == 0
     assert resolved.canvas == Canvas(width=24, height=16)
     assert (resolved.sampling.sampler, resolved.sampling.steps) == ("dpmpp_2m", 9)

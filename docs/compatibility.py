@@ -27,7 +27,7 @@ COLUMNS = {
     "size": "true size",
     "folder": "opens diffusers' folder, paints as it does",
     "save": "diffusers opens ours",
-    "file": "single file, both ways",
+    "file": "single file",
     "samplers": "every scheduler",
 }
 """What a test may show of a model -> the column's head."""

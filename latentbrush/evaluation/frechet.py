@@ -32,4 +32,5 @@ def frechet_distance(first: Moments, second: Moments) -> float:
 def _root(covariance: Tensor) -> Tensor:
     """The symmetric root of a positive semidefinite matrix; eigenvalues that rounding made negative are 0."""
     values, vectors = torch.linalg.eigh(covariance)
-    return (vectors * values.clamp(min=0).sqrt()) @ vectors.T
+    root: Tensor = (vectors * values.clamp(min=0).sqrt()) @ vectors.T
+    return root

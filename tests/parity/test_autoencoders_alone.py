@@ -78,6 +78,7 @@ def equal(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> bo
     return all(torch.equal(tensor, second[key]) for key, tensor in first.items())
 
 
+@pytest.mark.compatible("vae", "file")
 def test_a_folder_becomes_a_file_that_diffusers_reads_and_comes_back(vae: Path, bare: Any, tmp_path: Path) -> None:
     levels = [None] * 3
     config = {"down_block_types": levels, "up_block_types": levels}

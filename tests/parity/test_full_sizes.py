@@ -106,6 +106,7 @@ def test_the_second_tower_of_stable_diffusion_xl() -> None:
     assert round(count(ours) / 1e6, 2) == 694.66
 
 
+@pytest.mark.compatible("vae", "size")
 @pytest.mark.parametrize(
     ("make", "millions"),
     [

@@ -36,6 +36,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.compatible("tiny-vae", "folder")
 def test_from_noise(folder: Path, tmp_path: Path) -> None:
     request = wanted(3, 4.0, "a blue dog", 32, 40)
     model = load(folder, dtype=torch.float64)

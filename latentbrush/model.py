@@ -91,7 +91,7 @@ class LatentDiffusion:
     `schedule`: None for Stable Diffusion's. `prediction`: what the UNet's output means. `sampler`: the one
     used unless a request names another; `plan_options`: fields of `PlanConfig` that hold for every sampler,
     the others keep that sampler's own defaults. `threshold`: of x0 at every call, if any; `clip`: instead, to how far
-    from 0, for models of pixels.
+    from 0, for models of pixels and others whose files say so.
     `augmentation`: of an upscaler that reads words alone, how its small pictures are noised; None for that of Stable
     Diffusion's.
     `defaults`: None for those of diffusers' pipeline, 50 steps (or all there are) and guidance 7.5 for most, none

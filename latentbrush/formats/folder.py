@@ -217,7 +217,6 @@ def _check_aesthetic(directory: Path, index: Index, model: LatentDiffusion) -> N
 
 def _read_scheduler(directory: Path, index: Index, sampler: str | None) -> Scheduler:
     fields = fields_of(place_of(directory, SCHEDULER) / CONFIG)
-    # Stable Diffusion's pipelines never clip, for latents are not bounded; the others do as the file says.
     scheduler = read_scheduler(fields, index.scheduler, sampler, clips=index.keeps_clip)
     if not index.keeps_offset:
         return scheduler

@@ -101,6 +101,9 @@ PLAIN_OFFSET = (
 """Pipelines that take a scheduler's steps_offset as its file states it, as all without words do. The others always
 take 1."""
 
+NEVER_CLIPPED = ("StableDiffusionPipeline", "StableDiffusionImg2ImgPipeline")
+"""Pipelines that set a scheduler's clip_sample to false, for latents are not bounded. All others leave it."""
+
 
 @dataclass(frozen=True)
 class Index:
@@ -143,8 +146,8 @@ class Index:
 
     @property
     def keeps_clip(self) -> bool:
-        """Does its pipeline clip as the scheduler's file says? Stable Diffusion's never clip."""
-        return not self.reads_words or self.reads_bert
+        """Does its pipeline clip as the scheduler's file says? Two never do."""
+        return self.pipeline not in NEVER_CLIPPED
 
     @property
     def classes(self) -> Mapping[str, tuple[str, tuple[str, ...]]]:

@@ -113,7 +113,7 @@ def _read(fields: Fields, sampler: str, row: SchedulerClass | None, own: tuple[s
         zero_snr = row is None or not as_class or row.zero_snr
         schedule = _schedule(fields, row, zero_snr=zero_snr)
         threshold = _threshold(fields, sampler)
-        clip = _clip(fields, sampler) if clips and threshold is None else None
+        clip = _clip(fields, sampler, row, as_class=as_class) if clips and threshold is None else None
         result = Scheduler(schedule, _prediction(fields), sampler, options, threshold, clip)
         PlanConfig(**options)
     except UserError as error:
@@ -190,12 +190,17 @@ def _threshold(fields: Fields, sampler: str) -> Threshold | None:
     return Threshold(fields.number("dynamic_thresholding_ratio", 0.995), fields.number("sample_max_value", 1.0))
 
 
-def _clip(fields: Fields, sampler: str) -> float | None:
-    """How far from 0, where the class of the sampler clips; it does unless told not to."""
+def _clip(fields: Fields, sampler: str, row: SchedulerClass | None, *, as_class: bool) -> float | None:
+    """How far from 0, where the file's class (`row`) clips, and that of the sampler can.
+
+    As that class a file has its default; a chosen sampler clips only what the file says is to be clipped.
+    """
     known = class_of(sampler)
-    if known is None or not known.clips or fields.raw("clip_sample", True) is None:
-        return None  # null is as good as false
-    if not fields.flag("clip_sample", True):
+    if row is None or row.clips is None or known is None or known.clips is None:
+        return None
+    default = as_class and row.clips
+    # null is as good as false
+    if fields.raw("clip_sample", default) is None or not fields.flag("clip_sample", default):
         return None
     clip = fields.number("clip_sample_range", 1.0)
     if clip <= 0:
@@ -226,7 +231,7 @@ def write_scheduler(scheduler: Scheduler) -> dict[str, Any]:
     for field, value, known in (
         ("a schedule with rescale_zero_snr", schedule.rescale_zero_snr, row.zero_snr),
         ("thresholding", scheduler.threshold is not None, row.thresholds),
-        (f"clipping at {scheduler.clip}", scheduler.clip is not None, row.clips),
+        (f"clipping at {scheduler.clip}", scheduler.clip is not None, row.clips is not None),
         (f"sigmas {plan.sigmas}", plan.sigmas != "spaced", row.paths and plan.sigmas in PATHS.values()),
     ):
         if value and not known and (field[0] != "s" or SAMPLERS[row.sampler].paths):
@@ -249,12 +254,14 @@ def write_scheduler(scheduler: Scheduler) -> dict[str, Any]:
         **{key: getattr(plan, key) for key in row.options if getattr(plan, key) != -math.inf},
         **({flag: plan.sigmas == path for flag, path in PATHS.items()} if row.paths else {}),
         **_written_threshold(scheduler.threshold),
-        **(_written_clip(scheduler.clip) if row.clips else {}),
+        **_written_clip(scheduler.clip, row),
     }
 
 
-def _written_clip(clip: float | None) -> dict[str, Any]:
-    return {"clip_sample": False} if clip is None else {"clip_sample": True, "clip_sample_range": clip}
+def _written_clip(clip: float | None, row: SchedulerClass) -> dict[str, Any]:
+    if clip is not None:
+        return {"clip_sample": True, "clip_sample_range": clip}
+    return {"clip_sample": False} if row.clips else {}
 
 
 def _written_threshold(threshold: Threshold | None) -> dict[str, Any]:

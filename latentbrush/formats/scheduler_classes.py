@@ -23,9 +23,9 @@ class SchedulerClass:
     `when`: these settings, each with the class's default and the values meant; the first is written.
     `options`: the plan options it has, under the same names. `only`: the values supported of what else it has,
     defaults first.
-    `beta_range`, `beta_schedule`: its own where a file states none. `zero_snr`, `spaced`, `paths`, `thresholds`,
-    `clips`: does it know rescale_betas_zero_snr; timestep_spacing; the flags of `PATHS`; thresholding; and does it
-    clip unless told not to? A field that a class does not know does nothing there.
+    `beta_range`, `beta_schedule`: its own where a file states none. `zero_snr`, `spaced`, `paths`, `thresholds`:
+    does it know rescale_betas_zero_snr; timestep_spacing; the flags of `PATHS`; thresholding? `clips`: does it where
+    a file does not say; None for a class that never clips. A field that a class does not know does nothing there.
     """
 
     name: str
@@ -39,7 +39,7 @@ class SchedulerClass:
     spaced: bool = True
     paths: bool = False
     thresholds: bool = False
-    clips: bool = False
+    clips: bool | None = None
 
 
 SD_BETAS = (0.00085, 0.012)
@@ -65,7 +65,7 @@ _singlestep: dict[str, Any] = {
     "spaced": False,
     "zero_snr": False,
 }
-_distilled: dict[str, Any] = {"beta_range": SD_BETAS, "beta_schedule": "scaled_linear"}
+_distilled: dict[str, Any] = {"beta_range": SD_BETAS, "beta_schedule": "scaled_linear", "clips": False}
 _exploding: dict[str, Any] = {"beta_range": SD_BETAS, "zero_snr": False, "paths": True}
 
 CLASSES: tuple[SchedulerClass, ...] = (
@@ -85,7 +85,7 @@ CLASSES: tuple[SchedulerClass, ...] = (
         paths=True,
     ),
     SchedulerClass("EulerAncestralDiscreteScheduler", "euler_ancestral"),
-    SchedulerClass("HeunDiscreteScheduler", "heun", **_exploding),
+    SchedulerClass("HeunDiscreteScheduler", "heun", clips=False, **_exploding),
     SchedulerClass("LMSDiscreteScheduler", "lms", zero_snr=False, paths=True),
     SchedulerClass("KDPM2DiscreteScheduler", "dpm2", **_exploding),
     SchedulerClass("KDPM2AncestralDiscreteScheduler", "dpm2_ancestral", **_exploding),
@@ -134,8 +134,8 @@ CLASSES: tuple[SchedulerClass, ...] = (
     SchedulerClass("TCDScheduler", "tcd", ("original_inference_steps",), **_distilled),
 )
 
-# What only these classes' unsupported fields, or classes not here, would ask for. StableDiffusionPipeline
-# itself sets clip_sample to false, whatever the file says: latents are not bounded.
+# What only these classes' unsupported fields, or classes not here, would ask for; and of clipping what some pipelines
+# set to false, whatever the file says.
 IDLE = (
     *("clip_sample", "clip_sample_range", "dynamic_thresholding_ratio", "sample_max_value", "flow_shift"),
     *("time_shift_type", "sigma_min", "sigma_max", "shift_terminal", "use_timestep_scaling", "thresholding"),

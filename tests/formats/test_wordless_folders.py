@@ -17,7 +17,7 @@ from latentbrush.diffusion import Threshold
 from latentbrush.errors import UserError
 from latentbrush.formats import load_model, load_vq, outline_model, save_model
 from latentbrush.model import LatentDiffusion
-from latentbrush.nn import PixelConfig, Pixels, UNet2D, UNet2DConfig
+from latentbrush.nn import PixelConfig, Pixels, TinyAutoencoder, TinyConfig, UNet2D, UNet2DConfig
 
 pytestmark = pytest.mark.capability("strict-loading", "unconditional")
 
@@ -47,6 +47,16 @@ def test_what_is_written_is_read(name: str, tmp_path: Path) -> None:
         first, second = mine.state_dict(), other.state_dict()
         assert first.keys() == second.keys()
         assert all(torch.equal(tensor, second[key]) for key, tensor in first.items())
+
+
+def test_an_autoencoder_that_its_pipeline_has_no_place_for(tmp_path: Path) -> None:
+    model = wordless_model(latent=True)
+    blocks = {"encoder_blocks": (1, 1), "decoder_blocks": (1, 1)}
+    tiny = TinyAutoencoder(TinyConfig(encoder_width=4, decoder_width=4, latent_channels=3, **blocks))
+    model.exchange_autoencoder(tiny, "tiny")
+    with pytest.raises(UserError, match="AutoencoderTiny, which LDMPipeline has no place for; save the model with"):
+        save_model(model, tmp_path / "model")
+    assert not (tmp_path / "model").exists()
 
 
 def test_its_autoencoder_alone(tmp_path: Path) -> None:

@@ -84,7 +84,8 @@ def test_pixels_are_their_own_latents() -> None:
     stage, x = Pixels(PixelConfig()), torch.randn(2, 3, 5, 7, generator=torch.Generator().manual_seed(0))
     assert torch.equal(stage.decode(stage.encode(x)), x)
     posterior = posterior_of(stage, x)
-    # A point: no draw moves it, and its spread is 0, not small.
+    # No draw moves it, and its spread is 0, not small.
+    assert posterior.certain
     assert torch.equal(posterior.at(torch.full_like(x, 1e30)), x)
     assert torch.equal(posterior.mode(), x)
     assert not posterior.std.any()

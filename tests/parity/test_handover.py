@@ -22,12 +22,13 @@ from diffusers import (
     UniPCMultistepScheduler,
 )
 from test_pictures import PUBLISHED, compare, ours
+from test_tiny_autoencoder import tiny_taesd
 from tiny_xl import tiny_xl_pipeline
 
 from latentbrush import Canvas, GuidanceRequest, ImageRequest, Sampling, UserError, load
 from latentbrush.formats import with_refiner
 from latentbrush.model import LatentDiffusion
-from latentbrush.pipeline import generate, plan_of, resolve
+from latentbrush.pipeline import generate, plan_of, resolve, to_image
 from latentbrush.request import Micro, Stage, Start
 
 pytestmark = [
@@ -146,6 +147,19 @@ def test_low_memory_changes_no_pixel(tmp_path: Path) -> None:
     again = pair(base, request).to(dtype=torch.float32)
     assert again.refiner is not None
     assert again.refiner.dtype == torch.float32
+
+
+@pytest.mark.capability("other-autoencoder")
+def test_another_autoencoder_decodes_what_the_refiner_painted(tmp_path: Path) -> None:
+    base, refiner = saved(tmp_path)
+    tiny_taesd().save_pretrained(tmp_path / "taesd")
+    request = asking(refiner, 5, 0.8)
+    model, usual = load(base, dtype=torch.float64, vae=tmp_path / "taesd"), ours(pair(base, request), request)
+    steps, pictures = ours(with_refiner(model, request.stages), request)
+    assert all(torch.equal(mine, other) for mine, other in zip(steps, usual[0], strict=True))
+    decoded = model.autoencoder.decode(steps[-1])
+    assert np.abs(pictures - np.stack([np.asarray(to_image(one)) for one in decoded])).max() == 0
+    assert np.abs(pictures - usual[1]).max() > 10
 
 
 @pytest.mark.capability("one-line-errors")

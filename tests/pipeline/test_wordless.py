@@ -12,12 +12,13 @@ from wordless import wordless_model
 
 from latentbrush import Canvas, GuidanceRequest, ImageRequest, Sampling, Start, UserError, generate, load
 from latentbrush.devices import in_float32
-from latentbrush.diffusion import Denoised, Level
+from latentbrush.diffusion import Denoised, Level, keep
 from latentbrush.formats import save_model
 from latentbrush.latents import Tiling, encoded
 from latentbrush.model import LatentDiffusion
 from latentbrush.nn import Pixels, TinyAutoencoder, TinyConfig
 from latentbrush.pipeline import paint, plan_of, resolve, to_pixels
+from latentbrush.starts import Given, begin
 from latentbrush.viewing import Trajectory
 
 pytestmark = pytest.mark.capability("unconditional")
@@ -65,6 +66,22 @@ def test_in_low_memory(latent: bool, monkeypatch: pytest.MonkeyPatch) -> None:
         model.autoencoder.codebook.register_forward_pre_hook(lambda *_: arrivals.append("asked"))
     assert np.array_equal(pixels(model), expected)
     assert arrivals == ["text", "unet", *(["autoencoder", "asked"] if latent else [])]
+
+
+@pytest.mark.capability("image-to-image")
+@pytest.mark.parametrize("latent", [False, True])
+def test_nothing_is_drawn_of_a_picture_that_leaves_nothing_to_chance(latent: bool) -> None:
+    model, drawn = wordless_model(latent=latent), []
+    request = REQUEST.model_copy(update={"start": Start(image=GUIDE, strength=0.4)})
+
+    def noise(channels: int | None = None) -> torch.Tensor:
+        drawn.append(torch.ones(2, *model.latent_shape(8, 8)))
+        return drawn[-1]
+
+    given = Given(encoded(model, torch.zeros(1, 3, 8, 8)), strength=0.4)
+    begun = begin(given, plan_of(model, resolve(model, request)), noise, keep)
+    assert len(drawn) == 1
+    assert begun.x.shape == drawn[0].shape
 
 
 @pytest.mark.capability("image-to-image", "strength-ends")

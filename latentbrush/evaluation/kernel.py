@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from latentbrush.errors import UserError
+from latentbrush.evaluation.statistics import as_finite
 
 __all__ = ["KID_SUBSET", "clip_mmd", "kernel_distance", "kid"]
 
@@ -40,9 +41,11 @@ def kernel_distance(first: Tensor, second: Tensor) -> float:
 def kid(
     first: Tensor, second: Tensor, *, subsets: int = KID_SUBSETS, size: int = KID_SUBSET, seed: int = 0
 ) -> tuple[float, float]:
-    """KID and its standard error: the mean of `kernel_distance` over random subsets, drawn without replacement.
+    """KID: the mean of `kernel_distance` over random subsets, each drawn without replacement, and its deviation.
 
-    UserError where either set has fewer than `size` features.
+    The deviation is that of the subsets' values, as papers print it. It is no standard error: the subsets are of one
+    sample and overlap, so that more of them do not make the mean surer. UserError where either set has fewer than
+    `size` features.
     """
     if subsets < 1 or size < 2:
         raise UserError(f"{subsets} subsets of {size} are asked for; choose at least 1 of at least 2")
@@ -58,8 +61,7 @@ def kid(
         return features[torch.randperm(len(features), generator=generator)[:size]]
 
     values = torch.tensor([kernel_distance(drawn(first), drawn(second)) for _ in range(subsets)], dtype=torch.float64)
-    error = float(values.std(correction=1)) / subsets**0.5 if subsets > 1 else float("nan")
-    return float(values.mean()), error
+    return float(values.mean()), float(values.std(correction=0))
 
 
 def clip_mmd(first: Tensor, second: Tensor, sigma: float = CMMD_SIGMA, scale: float = CMMD_SCALE) -> float:
@@ -96,8 +98,4 @@ def _checked(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
         )
     if min(len(first), len(second)) < 2:
         raise UserError(f"there are {len(first)} and {len(second)} pictures; give at least 2 of each")
-    both = first.double(), second.double()
-    for features in both:
-        if not features.isfinite().all():
-            raise UserError("features are not finite; look at the pictures, or take the extractor in float32")
-    return both
+    return as_finite(first), as_finite(second)

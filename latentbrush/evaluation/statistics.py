@@ -10,7 +10,7 @@ from torch import Tensor
 
 from latentbrush.errors import UserError
 
-__all__ = ["Moments", "RunningMoments", "moments"]
+__all__ = ["Moments", "RunningMoments", "as_finite", "moments"]
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class RunningMoments:
 
     def add(self, features: Tensor) -> RunningMoments:
         """Features (n, d), any floating type. Returns itself. UserError for what is not finite or of another width."""
-        checked = _checked(features)
+        checked = as_finite(features)
         if not len(checked):
             return self
         mean = checked.mean(0)
@@ -82,7 +82,8 @@ def moments(batches: Iterable[Tensor]) -> Moments:
     return running.finish()
 
 
-def _checked(features: Tensor) -> Tensor:
+def as_finite(features: Tensor) -> Tensor:
+    """(n, d) features as float64. UserError, with their number, for pictures whose features are not finite."""
     if features.ndim != 2:
         raise ValueError(f"features {tuple(features.shape)} must be (n, d)")
     values = features.detach().double()

@@ -38,3 +38,5 @@ def test_what_cannot_be_measured_is_refused() -> None:
         inception_score(torch.zeros(5, 3))
     with pytest.raises(ValueError, match="must be"):
         inception_score(torch.zeros(5))
+    with pytest.raises(UserError, match="not finite"):
+        inception_score(torch.full((20, 3), torch.nan))

@@ -52,3 +52,5 @@ def test_a_published_neighbourhood_needs_enough_pictures() -> None:
         precision_recall(LINE, LINE, 0)
     with pytest.raises(UserError, match="have no distance"):
         precision_recall(LINE, torch.zeros(4, 2))
+    with pytest.raises(UserError, match="not finite"):
+        precision_recall(LINE, LINE / 0, 1)

@@ -62,6 +62,8 @@ class TorchZip:
         if any(name.partition("/")[2].startswith("code/") for name in self._members):
             raise ValueError("it is a TorchScript program, which holds code")
         for info in infos:
+            if info.header_offset < 0:  # which would count from the file's end
+                raise ValueError(f"{info.filename} lies {-info.header_offset} bytes before the file's beginning")
             if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size:
                 raise ValueError(f"{info.filename} is compressed, as torch.save never writes it")
             if info.file_size + info.header_offset > whole:
@@ -94,20 +96,24 @@ class TorchZip:
     def read(self, view: TensorView) -> Tensor:
         """The numbers, mapped from the file, and copied if their storage was read before: no two tensors share memory.
 
-        Whoever changes them does not change the file. UserError if they are damaged.
+        Whoever changes them does not change the file. UserError if they are damaged, or torch makes no such tensor.
         """
-        info = self._members[view.member]
+        try:
+            return self._tensor(view, self._members[view.member])
+        except (OSError, ValueError, RuntimeError) as error:
+            raise self._refusal(error) from None
+
+    def _tensor(self, view: TensorView, info: zipfile.ZipInfo) -> Tensor:
         if not info.file_size:
             return strided(b"", view, 0)
-        try:
-            mapped = self._mapped()
-            begin = self._begin(mapped, info)
-            data = memoryview(mapped)[begin : begin + info.file_size]
-            again = view.member in self._sound
-            if not again and zlib.crc32(data) != info.CRC:
-                raise ValueError(f"the checksum of {view.member} is wrong")
-        except (OSError, ValueError) as error:
-            raise self._refusal(error) from None
+        mapped = self._mapped()
+        begin = self._begin(mapped, info)
+        data = memoryview(mapped)[begin : begin + info.file_size]
+        if len(data) != info.file_size:
+            raise ValueError(f"{view.member} has {len(data)} bytes, not {info.file_size}")
+        again = view.member in self._sound
+        if not again and zlib.crc32(data) != info.CRC:
+            raise ValueError(f"the checksum of {view.member} is wrong")
         self._sound.add(view.member)
         if begin % view.dtype.itemsize:
             return strided(bytearray(data), view, 0)

@@ -64,8 +64,8 @@ class Call:
 class Storage:
     """Pickled, a reference to a storage."""
 
-    def __init__(self, kind: Any, key: str, count: int) -> None:
-        self.identity = ("storage", kind, key, "cpu", count)
+    def __init__(self, kind: Any, key: str, count: int, *more: Any) -> None:
+        self.identity = ("storage", kind, key, "cpu", count, *more)
 
 
 def dumped(content: Any) -> bytes:
@@ -79,8 +79,12 @@ def dumped(content: Any) -> bytes:
 
 
 def view(offset: int, shape: Any, strides: Any, kind: Any = torch.FloatStorage, key: str = "0") -> Call:
+    return view_in(Storage(kind, key, 4), offset, shape, strides)
+
+
+def view_in(storage: Storage, offset: int, shape: Any, strides: Any) -> Call:
     rebuild = torch._utils._rebuild_tensor_v2
-    return Call(rebuild, Storage(kind, key, 4), offset, shape, strides, False, collections.OrderedDict())
+    return Call(rebuild, storage, offset, shape, strides, False, collections.OrderedDict())
 
 
 def test_tensors_come_as_torch_reads_them(tmp_path: Path) -> None:
@@ -198,9 +202,30 @@ def test_tensors_that_cannot_be(tensor: Any, tmp_path: Path) -> None:
     refusal(path, "tensor")
 
 
+def test_an_empty_tensor_whose_strides_torch_cannot_write(tmp_path: Path) -> None:
+    pickled = dumped({"a": view(0, (0, 2**47, 2**47), (0, 0, 0))})
+    for data in (b"", bytes(16)):
+        refusal(archive(tmp_path / "x.ckpt", pickled, data_0=data), "Stride calculation overflowed")
+
+
 def test_a_tensor_that_can(tmp_path: Path) -> None:
     path = archive(tmp_path / "x.ckpt", dumped({"a": view(1, (3,), (1,))}), data_0=struct.pack("4f", 1, 2, 3, 4))
     assert read_all(open_tensors(path))["a"].tolist() == [2, 3, 4]
+
+
+@pytest.mark.parametrize(("first", "size"), [(0, 10**9), (10**9, 4), (1, 4)])
+def test_a_part_of_more_than_the_storage_has(first: int, size: int, tmp_path: Path) -> None:
+    part = Storage(torch.FloatStorage, "0", 2 * 10**9, ("1", first, size))
+    pickled = dumped({"a": view_in(part, 0, (size,), (1,))})
+    path = archive(tmp_path / "x.ckpt", pickled, data_0=struct.pack("4f", 1, 2, 3, 4))
+    refusal(path, f"a part of {size} numbers from {first} on of one with 4")
+
+
+def test_a_part_of_a_storage(tmp_path: Path) -> None:
+    part = Storage(torch.FloatStorage, "0", 4, ("1", 1, 3))
+    pickled = dumped({"a": view_in(part, 1, (2,), (1,))})
+    path = archive(tmp_path / "x.ckpt", pickled, data_0=struct.pack("4f", 1, 2, 3, 4))
+    assert read_all(open_tensors(path))["a"].tolist() == [3, 4]
 
 
 def test_zip_bombs(tmp_path: Path) -> None:
@@ -213,6 +238,39 @@ def test_zip_bombs(tmp_path: Path) -> None:
     place = raw.rindex(b"PK\x01\x02")  # the second member in the archive's list: both its sizes
     path.write_bytes(raw[: place + 20] + struct.pack("<II", 2**31, 2**31) + raw[place + 28 :])
     refusal(path, "says it has 2147483648 bytes, the whole file has")
+
+
+def relisted(path: Path, offsets: dict[str, int], shift: int = 0) -> Path:
+    """The archive's list changed: where members' headers lie, and, by `shift`, where the list itself does."""
+    raw = bytearray(path.read_bytes())
+    end = raw.rindex(b"PK\x05\x06")
+    (place,) = struct.unpack_from("<I", raw, end + 16)
+    struct.pack_into("<I", raw, end + 16, place + shift)
+    while place < end:
+        sizes = struct.unpack_from("<3H", raw, place + 28)
+        name = raw[place + 46 : place + 46 + sizes[0]].decode().partition("/")[2]
+        if name in offsets:
+            struct.pack_into("<I", raw, place + 42, offsets[name])
+        place += 46 + sum(sizes)
+    path.write_bytes(raw)
+    return path
+
+
+def two_storages(path: Path) -> tuple[Path, list[int]]:
+    """Two tensors of the same numbers, and where the headers of data.pkl and of their storages lie."""
+    state = {"a": view(0, (4,), (1,)), "b": view(0, (4,), (1,), key="1")}
+    four = struct.pack("4f", 1, 2, 3, 4)
+    archive(path, dumped(state), data_0=four, data_1=four)
+    with zipfile.ZipFile(path) as file:
+        return path, [info.header_offset for info in file.infolist()]
+
+
+def test_members_before_the_beginning(tmp_path: Path) -> None:
+    """A list that says it lies further back moves every member to the front; Python counts below 0 from the end."""
+    path, (pickled, first, second) = two_storages(tmp_path / "x.ckpt")
+    whole = path.stat().st_size
+    relisted(path, {"data.pkl": pickled + whole, "data/1": second + whole}, whole)
+    refusal(path, f"data/0 lies {whole - first} bytes before the file's beginning")
 
 
 def test_other_archives(tmp_path: Path) -> None:

@@ -22,6 +22,8 @@ from latentbrush.formats.torch_views import MOST_PICKLE, Storage, TensorView, al
 
 __all__ = ["TorchZip"]
 
+HEADER = 30
+"""Bytes of a member's own header, without its name and what else may follow."""
 # All that zipfile lets out for a damaged archive.
 BAD_ZIP = (
     *(zipfile.BadZipFile, zlib.error, struct.error),
@@ -45,6 +47,7 @@ class TorchZip:
                 infos = archive.infolist()
                 self._members = {info.filename: info for info in infos}
                 self._folder = self._check(infos)
+                self._ends = _ends(infos, path.stat().st_size)
                 self.root = read_pickle(archive.read(self._folder + "data.pkl"), allowed)
                 self._check_order(archive)
         except BAD_ZIP as error:
@@ -129,11 +132,23 @@ class TorchZip:
 
     def _begin(self, mapped: mmap.mmap, info: zipfile.ZipInfo) -> int:
         """Where a member's bytes begin: behind its own header, whose length the archive's list does not know."""
-        header = mapped[info.header_offset : info.header_offset + 30]
-        if len(header) < 30 or header[:4] != b"PK\x03\x04":
+        header = mapped[info.header_offset : info.header_offset + HEADER]
+        if len(header) < HEADER or header[:4] != b"PK\x03\x04":
             raise ValueError(f"{info.filename} has no header")
-        begin = info.header_offset + 30 + int.from_bytes(header[26:28], "little")
+        begin = info.header_offset + HEADER + int.from_bytes(header[26:28], "little")
         begin += int.from_bytes(header[28:30], "little")
         if begin + info.file_size > len(mapped):
             raise ValueError(f"{info.filename} is cut")
+        if begin + info.file_size > self._ends[info.filename]:
+            raise ValueError(f"{info.filename} reaches into the next member")
         return begin
+
+
+def _ends(infos: list[zipfile.ZipInfo], whole: int) -> dict[str, int]:
+    """Member -> where the next one begins. ValueError where two have bytes in common: so would their tensors."""
+    ordered = sorted(infos, key=lambda info: info.header_offset)
+    ends = [*(info.header_offset for info in ordered[1:]), whole]
+    for info, end in zip(ordered, ends, strict=True):
+        if info.header_offset + HEADER + info.file_size > end:
+            raise ValueError(f"{info.filename} reaches into the next member")
+    return {info.filename: end for info, end in zip(ordered, ends, strict=True)}

@@ -273,6 +273,18 @@ def test_members_before_the_beginning(tmp_path: Path) -> None:
     refusal(path, f"data/0 lies {whole - first} bytes before the file's beginning")
 
 
+def test_members_that_share_bytes(tmp_path: Path) -> None:
+    """Two tensors in one memory: whoever changed one would change the other."""
+    path, (_, first, _) = two_storages(tmp_path / "x.ckpt")
+    refusal(relisted(path, {"data/1": first}), "reaches into the next member")
+    path, (_, first, second) = two_storages(tmp_path / "y.ckpt")
+    raw = bytearray(path.read_bytes())
+    # The first one's own header says that so much lies between it and its bytes that they are the second's.
+    struct.pack_into("<H", raw, first + 28, second - first)
+    path.write_bytes(raw)
+    refusal(path, "data/0 reaches into the next member")
+
+
 def test_other_archives(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "x.ckpt", "w") as file:
         file.writestr("readme.txt", "hello")

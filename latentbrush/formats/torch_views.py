@@ -78,6 +78,11 @@ class TensorView:
     strides: tuple[int, ...]
 
     @property
+    def size(self) -> int:
+        """Its bytes, once it is read."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    @property
     def last(self) -> int:
         """The place of its last number; before the first where it has none."""
         if not math.prod(self.shape):

@@ -315,6 +315,16 @@ def test_a_file_is_mapped_once_and_no_two_tensors_share_memory(
     save_file(found, tmp_path / "again.safetensors")  # it refuses what shares memory
 
 
+@pytest.mark.parametrize("new", [True, False])
+def test_views_of_one_storage_are_not_copied_without_end(new: bool, tmp_path: Path) -> None:
+    base = torch.arange(20_000.0)
+    torch.save({"a": base, "tied": base.view(200, 100)}, tmp_path / "tied.pt", _use_new_zipfile_serialization=new)
+    assert len(read_all(open_tensors(tmp_path / "tied.pt"))) == 2
+    path = tmp_path / "x.pt"
+    torch.save({f"{i}": base for i in range(500)}, path, _use_new_zipfile_serialization=new)
+    refusal(path, f"describes tensors of 40000000 bytes, but has {path.stat().st_size}")
+
+
 def test_big_endian_numbers(tmp_path: Path) -> None:
     content = dumped({"a": view(0, (4,), (1,))})
     refusal(archive(tmp_path / "x.pt", content, byteorder=b"big", data_0=bytes(16)), "big-endian")

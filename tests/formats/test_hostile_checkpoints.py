@@ -172,6 +172,27 @@ def test_nested_tuples_as_a_key_take_no_time(tmp_path: Path) -> None:
     refusal(archive(tmp_path / "x.ckpt", b"\x80\x02}" + nested + b"K\x01s."), "damaged")
 
 
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ([(2**61 - 1) * i for i in range(1, 5)], "number of over 60 bits as a key"),
+        ([2**60], "number of over 60 bits as a key"),
+        ([-(2**60)], "number of over 60 bits as a key"),
+        ([0.5], "with a fraction"),
+        (range(20_001), "more than 20000 numbers as keys"),
+    ],
+)
+def test_numbers_as_keys_that_make_dicts_slow(keys: Any, said: str, tmp_path: Path) -> None:
+    refusal(archive(tmp_path / "x.ckpt", dumped({"a": dict.fromkeys(keys)})), said)
+
+
+def test_an_optimiser_s_keys_are_read(tmp_path: Path) -> None:
+    """Numbers from 0 on or, in old files, addresses."""
+    state = {key: {"step": key} for key in (*range(2000), 140_000_000_000_000, 2**60 - 1)}
+    content = {"state_dict": {}, "optimizer_states": [{"state": state}]}
+    assert read_all(open_tensors(archive(tmp_path / "x.ckpt", dumped(content)))) == {}
+
+
 def test_too_many_opcodes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(opcodes, "MOST_OPCODES", 1000)
     refusal(archive(tmp_path / "x.ckpt", b"\x80\x02" + b"}" * 2000 + b"."), "more than 1000 opcodes")

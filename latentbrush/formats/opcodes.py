@@ -17,6 +17,10 @@ __all__ = ["Global", "Made", "Persistent", "read_pickle"]
 
 MOST_OPCODES = 2_000_000
 """A Stable Diffusion checkpoint with moving averages and an optimiser's state has about 200,000."""
+MOST_NUMBERED = 20_000
+"""Keys that are numbers, of all dicts together. Optimisers have one a parameter, in old files its address."""
+MOST_KEY = 2**60
+"""Python hashes numbers by their rest modulo 2^61 - 1 and these by themselves, so that no two have one hash."""
 CONSTANTS: Mapping[str, Any] = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 VALUES = frozenset(
     {"BININT", "BININT1", "BININT2", "LONG1", "BINFLOAT", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"}
@@ -83,6 +87,7 @@ class _Machine:
         self.stack: list[Any] = []
         self.memo: dict[int, Any] = {}
         self.persistent: list[Persistent] = []
+        self.numbered = 0
 
     def run(self, data: bytes | IO[bytes]) -> Any:
         argument: Any
@@ -202,7 +207,18 @@ class _Machine:
             # Not tuples: nested in themselves they take for ever to hash.
             if not isinstance(key, str | int | float | Global | None):
                 raise TypeError("a key that is none")
+            if isinstance(key, int | float):
+                self._check_number(key)
             items[key] = value
+
+    def _check_number(self, key: int | float) -> None:
+        """Whoever chooses a dict's keys can have each new one meet all before it, even those with hashes of their
+        own (by the places that a dict tries in turn), unless the keys are texts: Python hashes those anew each run."""
+        if isinstance(key, float) or abs(key) >= MOST_KEY:
+            raise ValueError("its pickle has a dict with a fraction or a number of over 60 bits as a key")
+        self.numbered += 1
+        if self.numbered > MOST_NUMBERED:
+            raise ValueError(f"its pickle has dicts with more than {MOST_NUMBERED} numbers as keys")
 
     def _stack_global(self) -> None:
         name, module = self.stack.pop(), self.stack.pop()

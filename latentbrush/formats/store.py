@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,9 @@ OTHERS: tuple[tuple[bytes, str, str], ...] = (
     (b"<", "a page of a web site, not the file it should have been", "download it again"),
     (b"{", "a text file of settings", "give the file of the weights"),
 )
+MOST_SHARED = 2
+"""All tensors together, by the file's size. Weights that are tied are in the file once and read twice; any number of
+views of one storage would be copied as often."""
 WRAPPER = "state_dict"
 # What trainers write beside `state_dict`, and nothing that is painted depends on.
 BESIDE_WRAPPER = frozenset(
@@ -94,7 +98,8 @@ class _Torch(Protocol):
 
 
 class _TorchFile:
-    def __init__(self, path: Path, content: _Torch) -> None:
+    def __init__(self, path: Path, content: _Torch, size: int) -> None:
+        """`size`: bytes of the file."""
         self.path = path
         self.metadata: Mapping[str, str] = {}
         self._content = content
@@ -108,6 +113,12 @@ class _TorchFile:
                     "take it out, or get the file as .safetensors"
                 )
             self._views[key] = view
+        whole = sum(view.size for view in self._views.values())
+        if whole > MOST_SHARED * size:
+            raise UserError(
+                f"{path} describes tensors of {whole} bytes, but has {size}, and at most {MOST_SHARED} times those "
+                "are read; get the file as .safetensors"
+            )
         self.entries: Mapping[str, Entry] = {
             key: Entry(path, key, view.shape, view.kind) for key, view in self._views.items()
         }
@@ -147,15 +158,15 @@ def open_tensors(path: Path) -> TensorFile:
         raise UserError(f"{path} is no file; give a .safetensors or .ckpt file")
     try:
         with path.open("rb") as file:
-            begin = file.read(32)
+            begin, size = file.read(32), os.fstat(file.fileno()).st_size
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror or error}); choose another file") from None
     if not begin:
         raise UserError(f"{path} is empty; copy or download it again")
     if begin.startswith(b"PK\x03\x04"):
-        return _TorchFile(path, TorchZip(path))
+        return _TorchFile(path, TorchZip(path), size)
     if begin.startswith(b"\x80") and MARK in begin:
-        return _TorchFile(path, TorchLegacy(path))
+        return _TorchFile(path, TorchLegacy(path), size)
     if begin[8:9] == b"{":
         return _Safetensors(path)
     for start, what, remedy in OTHERS:

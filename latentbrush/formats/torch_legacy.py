@@ -98,21 +98,25 @@ class TorchLegacy:
 
     def read(self, view: TensorView) -> Tensor:
         """The numbers: mapped from the file, or copied where they do not lie as this computer wants them or their
-        storage was read before. Whoever changes them does not change the file. UserError if it became shorter.
+        storage was read before. Whoever changes them does not change the file. UserError if it became
+        shorter, or torch makes no such tensor.
         """
+        try:
+            return self._tensor(view)
+        except (OSError, ValueError, RuntimeError) as error:
+            raise self._refusal(error) from None
+
+    def _tensor(self, view: TensorView) -> Tensor:
         if view.last < view.offset:
             return strided(b"", view, 0)
         width = view.dtype.itemsize
         begin = self._places[view.member][0] + view.offset * width
         end = begin + (view.last - view.offset + 1) * width
-        try:
-            if self._mapping is None:  # once: every mapping would keep an open file of its own
-                with self.path.open("rb") as file:
-                    self._mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
-            if end > len(self._mapping) or end > self.path.stat().st_size:
-                raise ValueError("it was cut after it was opened")
-        except (OSError, ValueError) as error:
-            raise self._refusal(error) from None
+        if self._mapping is None:  # once: every mapping would keep an open file of its own
+            with self.path.open("rb") as file:
+                self._mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
+        if end > len(self._mapping) or end > self.path.stat().st_size:
+            raise ValueError("it was cut after it was opened")
         data = memoryview(self._mapping)[begin:end]
         again = view.member in self._given
         self._given.add(view.member)

@@ -78,6 +78,11 @@ class TensorView:
     strides: tuple[int, ...]
 
     @property
+    def size(self) -> int:
+        """Its bytes, once it is read."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    @property
     def last(self) -> int:
         """The place of its last number; before the first where it has none."""
         if not math.prod(self.shape):
@@ -109,7 +114,7 @@ def storage_of(found: Persistent) -> Storage:
     if tag != "storage" or not isinstance(key, str) or len(more) > 1 or not all(map(_is_count, numbers)):
         raise ValueError("it describes a storage in no known way")
     if part is not None and sum(part) > count:
-        raise ValueError(f"a storage is a part of {part[1]} numbers from {part[0]} on of one with {count}")
+        raise _part_too_large(part, count)
     return Storage(name, dtype, key, count, part)
 
 
@@ -132,12 +137,18 @@ def view_of(value: Any, place: Callable[[Storage], tuple[str, int]]) -> TensorVi
         raise ValueError("it describes a tensor in no known way")
     if not all(map(_is_count, (offset, *shape, *strides))):
         raise ValueError("it describes a tensor in no known way")
+    if found.part is not None and sum(found.part) > capacity:
+        raise _part_too_large(found.part, capacity)
     first, capacity = (0, capacity) if found.part is None else found.part
     view = TensorView(member, found.kind, found.dtype, offset, shape, strides)
     # A view of a few numbers may repeat them without end; weights never do.
     if math.prod(shape) > capacity or view.last >= capacity:
         raise ValueError(f"a tensor of {list(shape)} is larger than the {capacity} numbers it is a view of")
     return TensorView(member, found.kind, found.dtype, first + offset, shape, strides)
+
+
+def _part_too_large(part: tuple[int, int], count: int) -> ValueError:
+    return ValueError(f"a storage is a part of {part[1]} numbers from {part[0]} on of one with {count}")
 
 
 def _is_count(value: object) -> bool:
@@ -147,7 +158,7 @@ def _is_count(value: object) -> bool:
 def strided(data: bytes | bytearray | memoryview, view: TensorView, first: int) -> Tensor:
     """The tensor of a view, in the storage's bytes from its number `first` on; whoever changes it changes `data`.
 
-    `data` must begin where numbers of its type may lie.
+    `data` must begin where numbers of its type may lie. ValueError and RuntimeError for what torch cannot make.
     """
     if view.last < view.offset:
         return torch.empty(view.shape, dtype=view.dtype)

@@ -22,6 +22,8 @@ from latentbrush.formats.torch_views import MOST_PICKLE, Storage, TensorView, al
 
 __all__ = ["TorchZip"]
 
+HEADER = 30
+"""Bytes of a member's own header, without its name and what else may follow."""
 # All that zipfile lets out for a damaged archive.
 BAD_ZIP = (
     *(zipfile.BadZipFile, zlib.error, struct.error),
@@ -45,6 +47,7 @@ class TorchZip:
                 infos = archive.infolist()
                 self._members = {info.filename: info for info in infos}
                 self._folder = self._check(infos)
+                self._ends = _ends(infos, path.stat().st_size)
                 self.root = read_pickle(archive.read(self._folder + "data.pkl"), allowed)
                 self._check_order(archive)
         except BAD_ZIP as error:
@@ -62,6 +65,8 @@ class TorchZip:
         if any(name.partition("/")[2].startswith("code/") for name in self._members):
             raise ValueError("it is a TorchScript program, which holds code")
         for info in infos:
+            if info.header_offset < 0:  # which would count from the file's end
+                raise ValueError(f"{info.filename} lies {-info.header_offset} bytes before the file's beginning")
             if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size:
                 raise ValueError(f"{info.filename} is compressed, as torch.save never writes it")
             if info.file_size + info.header_offset > whole:
@@ -94,20 +99,24 @@ class TorchZip:
     def read(self, view: TensorView) -> Tensor:
         """The numbers, mapped from the file, and copied if their storage was read before: no two tensors share memory.
 
-        Whoever changes them does not change the file. UserError if they are damaged.
+        Whoever changes them does not change the file. UserError if they are damaged, or torch makes no such tensor.
         """
-        info = self._members[view.member]
+        try:
+            return self._tensor(view, self._members[view.member])
+        except (OSError, ValueError, RuntimeError) as error:
+            raise self._refusal(error) from None
+
+    def _tensor(self, view: TensorView, info: zipfile.ZipInfo) -> Tensor:
         if not info.file_size:
             return strided(b"", view, 0)
-        try:
-            mapped = self._mapped()
-            begin = self._begin(mapped, info)
-            data = memoryview(mapped)[begin : begin + info.file_size]
-            again = view.member in self._sound
-            if not again and zlib.crc32(data) != info.CRC:
-                raise ValueError(f"the checksum of {view.member} is wrong")
-        except (OSError, ValueError) as error:
-            raise self._refusal(error) from None
+        mapped = self._mapped()
+        begin = self._begin(mapped, info)
+        data = memoryview(mapped)[begin : begin + info.file_size]
+        if len(data) != info.file_size:
+            raise ValueError(f"{view.member} has {len(data)} bytes, not {info.file_size}")
+        again = view.member in self._sound
+        if not again and zlib.crc32(data) != info.CRC:
+            raise ValueError(f"the checksum of {view.member} is wrong")
         self._sound.add(view.member)
         if begin % view.dtype.itemsize:
             return strided(bytearray(data), view, 0)
@@ -123,11 +132,23 @@ class TorchZip:
 
     def _begin(self, mapped: mmap.mmap, info: zipfile.ZipInfo) -> int:
         """Where a member's bytes begin: behind its own header, whose length the archive's list does not know."""
-        header = mapped[info.header_offset : info.header_offset + 30]
-        if len(header) < 30 or header[:4] != b"PK\x03\x04":
+        header = mapped[info.header_offset : info.header_offset + HEADER]
+        if len(header) < HEADER or header[:4] != b"PK\x03\x04":
             raise ValueError(f"{info.filename} has no header")
-        begin = info.header_offset + 30 + int.from_bytes(header[26:28], "little")
+        begin = info.header_offset + HEADER + int.from_bytes(header[26:28], "little")
         begin += int.from_bytes(header[28:30], "little")
         if begin + info.file_size > len(mapped):
             raise ValueError(f"{info.filename} is cut")
+        if begin + info.file_size > self._ends[info.filename]:
+            raise ValueError(f"{info.filename} reaches into the next member")
         return begin
+
+
+def _ends(infos: list[zipfile.ZipInfo], whole: int) -> dict[str, int]:
+    """Member -> where the next one begins. ValueError where two have bytes in common: so would their tensors."""
+    ordered = sorted(infos, key=lambda info: info.header_offset)
+    ends = [*(info.header_offset for info in ordered[1:]), whole]
+    for info, end in zip(ordered, ends, strict=True):
+        if info.header_offset + HEADER + info.file_size > end:
+            raise ValueError(f"{info.filename} reaches into the next member")
+    return {info.filename: end for info, end in zip(ordered, ends, strict=True)}

@@ -64,8 +64,8 @@ class Call:
 class Storage:
     """Pickled, a reference to a storage."""
 
-    def __init__(self, kind: Any, key: str, count: int) -> None:
-        self.identity = ("storage", kind, key, "cpu", count)
+    def __init__(self, kind: Any, key: str, count: int, *more: Any) -> None:
+        self.identity = ("storage", kind, key, "cpu", count, *more)
 
 
 def dumped(content: Any) -> bytes:
@@ -79,8 +79,12 @@ def dumped(content: Any) -> bytes:
 
 
 def view(offset: int, shape: Any, strides: Any, kind: Any = torch.FloatStorage, key: str = "0") -> Call:
+    return view_in(Storage(kind, key, 4), offset, shape, strides)
+
+
+def view_in(storage: Storage, offset: int, shape: Any, strides: Any) -> Call:
     rebuild = torch._utils._rebuild_tensor_v2
-    return Call(rebuild, Storage(kind, key, 4), offset, shape, strides, False, collections.OrderedDict())
+    return Call(rebuild, storage, offset, shape, strides, False, collections.OrderedDict())
 
 
 def test_tensors_come_as_torch_reads_them(tmp_path: Path) -> None:
@@ -168,6 +172,27 @@ def test_nested_tuples_as_a_key_take_no_time(tmp_path: Path) -> None:
     refusal(archive(tmp_path / "x.ckpt", b"\x80\x02}" + nested + b"K\x01s."), "damaged")
 
 
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ([(2**61 - 1) * i for i in range(1, 5)], "number of over 60 bits as a key"),
+        ([2**60], "number of over 60 bits as a key"),
+        ([-(2**60)], "number of over 60 bits as a key"),
+        ([0.5], "with a fraction"),
+        (range(20_001), "more than 20000 numbers as keys"),
+    ],
+)
+def test_numbers_as_keys_that_make_dicts_slow(keys: Any, said: str, tmp_path: Path) -> None:
+    refusal(archive(tmp_path / "x.ckpt", dumped({"a": dict.fromkeys(keys)})), said)
+
+
+def test_an_optimiser_s_keys_are_read(tmp_path: Path) -> None:
+    """Numbers from 0 on or, in old files, addresses."""
+    state = {key: {"step": key} for key in (*range(2000), 140_000_000_000_000, 2**60 - 1)}
+    content = {"state_dict": {}, "optimizer_states": [{"state": state}]}
+    assert read_all(open_tensors(archive(tmp_path / "x.ckpt", dumped(content)))) == {}
+
+
 def test_too_many_opcodes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(opcodes, "MOST_OPCODES", 1000)
     refusal(archive(tmp_path / "x.ckpt", b"\x80\x02" + b"}" * 2000 + b"."), "more than 1000 opcodes")
@@ -198,9 +223,30 @@ def test_tensors_that_cannot_be(tensor: Any, tmp_path: Path) -> None:
     refusal(path, "tensor")
 
 
+def test_an_empty_tensor_whose_strides_torch_cannot_write(tmp_path: Path) -> None:
+    pickled = dumped({"a": view(0, (0, 2**47, 2**47), (0, 0, 0))})
+    for data in (b"", bytes(16)):
+        refusal(archive(tmp_path / "x.ckpt", pickled, data_0=data), "Stride calculation overflowed")
+
+
 def test_a_tensor_that_can(tmp_path: Path) -> None:
     path = archive(tmp_path / "x.ckpt", dumped({"a": view(1, (3,), (1,))}), data_0=struct.pack("4f", 1, 2, 3, 4))
     assert read_all(open_tensors(path))["a"].tolist() == [2, 3, 4]
+
+
+@pytest.mark.parametrize(("first", "size"), [(0, 10**9), (10**9, 4), (1, 4)])
+def test_a_part_of_more_than_the_storage_has(first: int, size: int, tmp_path: Path) -> None:
+    part = Storage(torch.FloatStorage, "0", 2 * 10**9, ("1", first, size))
+    pickled = dumped({"a": view_in(part, 0, (size,), (1,))})
+    path = archive(tmp_path / "x.ckpt", pickled, data_0=struct.pack("4f", 1, 2, 3, 4))
+    refusal(path, f"a part of {size} numbers from {first} on of one with 4")
+
+
+def test_a_part_of_a_storage(tmp_path: Path) -> None:
+    part = Storage(torch.FloatStorage, "0", 4, ("1", 1, 3))
+    pickled = dumped({"a": view_in(part, 1, (2,), (1,))})
+    path = archive(tmp_path / "x.ckpt", pickled, data_0=struct.pack("4f", 1, 2, 3, 4))
+    assert read_all(open_tensors(path))["a"].tolist() == [3, 4]
 
 
 def test_zip_bombs(tmp_path: Path) -> None:
@@ -213,6 +259,51 @@ def test_zip_bombs(tmp_path: Path) -> None:
     place = raw.rindex(b"PK\x01\x02")  # the second member in the archive's list: both its sizes
     path.write_bytes(raw[: place + 20] + struct.pack("<II", 2**31, 2**31) + raw[place + 28 :])
     refusal(path, "says it has 2147483648 bytes, the whole file has")
+
+
+def relisted(path: Path, offsets: dict[str, int], shift: int = 0) -> Path:
+    """The archive's list changed: where members' headers lie, and, by `shift`, where the list itself does."""
+    raw = bytearray(path.read_bytes())
+    end = raw.rindex(b"PK\x05\x06")
+    (place,) = struct.unpack_from("<I", raw, end + 16)
+    struct.pack_into("<I", raw, end + 16, place + shift)
+    while place < end:
+        sizes = struct.unpack_from("<3H", raw, place + 28)
+        name = raw[place + 46 : place + 46 + sizes[0]].decode().partition("/")[2]
+        if name in offsets:
+            struct.pack_into("<I", raw, place + 42, offsets[name])
+        place += 46 + sum(sizes)
+    path.write_bytes(raw)
+    return path
+
+
+def two_storages(path: Path) -> tuple[Path, list[int]]:
+    """Two tensors of the same numbers, and where the headers of data.pkl and of their storages lie."""
+    state = {"a": view(0, (4,), (1,)), "b": view(0, (4,), (1,), key="1")}
+    four = struct.pack("4f", 1, 2, 3, 4)
+    archive(path, dumped(state), data_0=four, data_1=four)
+    with zipfile.ZipFile(path) as file:
+        return path, [info.header_offset for info in file.infolist()]
+
+
+def test_members_before_the_beginning(tmp_path: Path) -> None:
+    """A list that says it lies further back moves every member to the front; Python counts below 0 from the end."""
+    path, (pickled, first, second) = two_storages(tmp_path / "x.ckpt")
+    whole = path.stat().st_size
+    relisted(path, {"data.pkl": pickled + whole, "data/1": second + whole}, whole)
+    refusal(path, f"data/0 lies {whole - first} bytes before the file's beginning")
+
+
+def test_members_that_share_bytes(tmp_path: Path) -> None:
+    """Two tensors in one memory: whoever changed one would change the other."""
+    path, (_, first, _) = two_storages(tmp_path / "x.ckpt")
+    refusal(relisted(path, {"data/1": first}), "reaches into the next member")
+    path, (_, first, second) = two_storages(tmp_path / "y.ckpt")
+    raw = bytearray(path.read_bytes())
+    # The first one's own header says that so much lies between it and its bytes that they are the second's.
+    struct.pack_into("<H", raw, first + 28, second - first)
+    path.write_bytes(raw)
+    refusal(path, "data/0 reaches into the next member")
 
 
 def test_other_archives(tmp_path: Path) -> None:
@@ -243,6 +334,16 @@ def test_a_file_is_mapped_once_and_no_two_tensors_share_memory(
     found["tied"].zero_()
     assert all(torch.equal(found[key], state[key]) for key in state if key != "tied")
     save_file(found, tmp_path / "again.safetensors")  # it refuses what shares memory
+
+
+@pytest.mark.parametrize("new", [True, False])
+def test_views_of_one_storage_are_not_copied_without_end(new: bool, tmp_path: Path) -> None:
+    base = torch.arange(20_000.0)
+    torch.save({"a": base, "tied": base.view(200, 100)}, tmp_path / "tied.pt", _use_new_zipfile_serialization=new)
+    assert len(read_all(open_tensors(tmp_path / "tied.pt"))) == 2
+    path = tmp_path / "x.pt"
+    torch.save({f"{i}": base for i in range(500)}, path, _use_new_zipfile_serialization=new)
+    refusal(path, f"describes tensors of 40000000 bytes, but has {path.stat().st_size}")
 
 
 def test_big_endian_numbers(tmp_path: Path) -> None:

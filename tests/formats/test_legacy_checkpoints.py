@@ -198,6 +198,11 @@ def test_views_out_of_bounds(arguments: Any, tmp_path: Path) -> None:
     refusal(old(tmp_path / "x.ckpt", {"a": view(*arguments)}), "tensor")
 
 
+def test_an_empty_tensor_whose_strides_torch_cannot_write(tmp_path: Path) -> None:
+    content = {"a": view(0, (0, 2**47, 2**47), (0, 0, 0))}
+    refusal(old(tmp_path / "x.ckpt", content), "Stride calculation overflowed")
+
+
 def test_endless_memos(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     nested = b"K\x01\x85q\x00" + b"".join(b"h%c\x86q%c" % (i, i + 1) for i in range(60))
     for place in ("content", "keys"):  # hashed, compared or shown, they would take 2^60 steps

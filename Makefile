@@ -38,7 +38,7 @@ test: lint
 test-slow: $(VENV)/.tested
 	$(BIN)/python -m pytest -m slow
 
-# An hour and forty minutes on two cores. runs/emoji/model is the folder that ships as latentbrush/models/emoji.
+# Two and a half hours on two cores. runs/emoji/model is the folder that ships as latentbrush/models/emoji.
 models: $(VENV)/.installed
 	test -d data/emoji || $(BIN)/latentbrush data emoji data/emoji
 	$(call train,emoji-autoencoder)

@@ -1,6 +1,7 @@
 """model_index.json: which parts a folder has, and of which pipeline they are.
 
-Parts and shapes decide what a model is; the pipeline's name is written for diffusers, and read for errors alone.
+Parts and shapes decide what a model is; the pipeline's name is written for diffusers, and read for errors and for what
+that pipeline makes of the scheduler.
 """
 
 from __future__ import annotations

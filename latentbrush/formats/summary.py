@@ -120,7 +120,9 @@ def summarise_alone(model: str | Path, config: str | Path | None = None) -> Alon
 
 
 def _kind(part: str, network: nn.Module) -> str:
-    return "tiny autoencoder" if isinstance(network, TinyAutoencoder) else KIND_NAMES[part]
+    """By the network, not the part alone: LDM's text-to-image model has a KL autoencoder where others have a VQ one."""
+    kinds = {AutoencoderKL: KIND_NAMES["vae"], TinyAutoencoder: "tiny autoencoder"}
+    return kinds.get(type(network), KIND_NAMES[part])
 
 
 def summarise(
@@ -190,7 +192,7 @@ def _part(name: str, kind: str, network: nn.Module, entries: Mapping[str, Iterab
     files = sorted({entry.file for entry in found})
     return PartSummary(
         name=name,
-        kind="KL autoencoder" if isinstance(network, AutoencoderKL) else kind,
+        kind=kind,
         parameters=sum(parameter.numel() for parameter in network.parameters()),
         size=_size(found),
         dtypes=tuple(sorted({DTYPES[entry.dtype] for entry in found})),

@@ -141,14 +141,19 @@ def command_lines(draw: st.DrawFn, commands: Commands) -> list[str]:
     """Any of the options that a command has by now, each with a value made for it, or with any text."""
     name = draw(st.sampled_from(sorted(commands)))
     line = name.split()
+    # At most one, in a line of three: however many there come to be, the others decide how most lines end.
+    seldom = draw(st.sampled_from([*sorted(SELDOM), *[""] * 2 * len(SELDOM)]))
     hints = get_type_hints(commands[name], include_extras=True)
     for parameter in inspect.signature(commands[name]).parameters.values():
         declared = hints[parameter.name].__metadata__[0]
         argument = isinstance(declared, ArgumentInfo)
         # A picture was painted as it was, and over another only where it says so.
         always = argument or (parameter.name in ALWAYS and name != "reproduce")
-        often = parameter.name not in SELDOM
-        if draw(st.integers(0, 29)) == 0 if always else draw(st.integers(0, 3 if often else 199)):
+        if parameter.name in SELDOM:
+            left_out = parameter.name != seldom
+        else:
+            left_out = draw(st.integers(0, 29)) == 0 if always else bool(draw(st.integers(0, 3)))
+        if left_out:
             continue
         # Within Annotated, the first of an option's own names arrives as its default.
         names = [name for name in (declared.default, *(declared.param_decls or ())) if isinstance(name, str)]

@@ -145,7 +145,7 @@ def _again(then: PictureRecord, file: Path, wished: Wished, start: Photo | None)
     """As it was painted here: the same batch, by the same model unless another is wished."""
     import torch
 
-    from latentbrush.formats import load_model, with_fast_decoder, with_refiner, with_safety_check
+    from latentbrush.formats import load_for
     from latentbrush.pipeline import resolve
 
     _check_start(then, file, start)
@@ -162,22 +162,19 @@ def _again(then: PictureRecord, file: Path, wished: Wished, start: Photo | None)
     if wished.refiner is not None and not stages:
         raise UserError(f"{file} was painted without a refiner; leave out --refiner")
     as_then = "cuda" if then.machine.device == "cuda" and torch.cuda.is_available() else "cpu"
-    model = load_model(
-        _found(request.model.name),
-        # Pictures that do not name their weights do not say either by which scheduler the model was read.
-        sampler=then.model.sampler if then.model.weights else request.sampling.sampler,
-        prediction=request.model.prediction,
-        weights=request.model.weights,
+    _found(request.model.name)
+    # Pictures that do not name their weights do not say either by which scheduler the model was read.
+    own, refiners = (
+        request.sampling.sampler if read is None or not read.weights else read.sampler
+        for read in (then.model, then.model.refiner)
+    )
+    model = load_for(
+        request,
+        sampler=(own, refiners),
         dtype=_dtype(then, file, wished.dtype),
         device=as_then if wished.device == "auto" else wished.device,
         low_memory=wished.low_memory,
-        vae=request.model.vae,
     )
-    model = with_fast_decoder(model, request.model.fast_decoder)
-    if request.model.safety_check:
-        model = with_safety_check(model, request.model.name)
-    as_read = then.model.refiner.sampler if then.model.refiner is not None else request.sampling.sampler
-    model = with_refiner(model, stages, sampler=as_read, low_memory=wished.low_memory)
     return Task(model, resolve(model, request), then.painted_in, then.index, notes=())
 
 

@@ -230,7 +230,8 @@ class LatentDiffusion:
     def refine_by(self, refiner: LatentDiffusion) -> LatentDiffusion:
         """Let another model paint the last levels of requests that say so (`stages`); returns the model itself.
 
-        UserError unless both paint from words alone, in the same latents, and are loaded as the same type.
+        UserError unless both paint from words alone, in the same latents, and are loaded as the same type; and for a
+        refiner with another decoder than its own, which is the model's to have.
         """
         own, its = self.autoencoder.config, refiner.autoencoder.config
         remedy = "take the refiner that was made for this model"
@@ -246,8 +247,11 @@ class LatentDiffusion:
                     f"the refiner does not fit the model: its {what} is {found}, the model's {needed}; {remedy}"
                 )
         check_scales(its, own, "refiner", remedy)
-        if self.fast_decoder is not None:
-            refiner.decode_fast(self.fast_decoder, self.fast_origin)
+        if refiner.exchanged is not None or refiner.fast_decoder is not None:
+            raise UserError(
+                "the refiner has another autoencoder or a fast decoder, and pictures would not say so; "
+                "give that to the model instead"
+            )
         self.refiner = refiner
         return self
 

@@ -32,12 +32,13 @@ from latentbrush.latents import Tiling, decoded
 from latentbrush.model import LatentDiffusion
 from latentbrush.nn import Condition
 from latentbrush.request import Batch, ImageRequest
-from latentbrush.resolving import parts_of, plan_of, resolve, whole_plan
+from latentbrush.resolving import decoding, parts_of, plan_of, resolve, whole_plan
 from latentbrush.starts import Begun, Given, Images, begin, encode_pictures, pictures_of, to_pixels
 
 __all__ = [
     "GeneratedImage",
     "Images",
+    "decoding",
     "generate",
     "paint",
     "plan_of",
@@ -152,10 +153,9 @@ def paint(
             again = _sampled(model, said, seeds, request, on_step, given or Given(), draws)
         x = x.float()
         x[spoilt] = again[spoilt]
-    weight, (last, _) = request.guidance.weight, parts_of(model, request)[-1]
-    last = last if model.exchanged is None else model  # a refiner has an autoencoder of its own
+    weight = request.guidance.weight
     return decoded(
-        last,
+        decoding(model, request),
         x,
         lambda i: (
             f"the picture of seed {seeds[i]} is not finite at guidance {weight:g}; choose less guidance or more steps"

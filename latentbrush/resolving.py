@@ -13,7 +13,7 @@ from latentbrush.model import LatentDiffusion
 from latentbrush.request import Control, ImageRequest, Micro
 from latentbrush.starts import Images, size_of
 
-__all__ = ["parts_of", "plan_of", "resolve", "whole_plan"]
+__all__ = ["decoding", "parts_of", "plan_of", "resolve", "whole_plan"]
 
 
 def plan_of(model: LatentDiffusion, request: ImageRequest) -> Plan:
@@ -36,6 +36,16 @@ def parts_of(model: LatentDiffusion, request: ImageRequest) -> list[tuple[Latent
     second = below(whole_plan(model.refiner, request), model.refiner.schedule, stage.handover)
     check_handover(sampling.sampler, first, second, sampling.steps, stage.handover)
     return [(model, first), (model.refiner, second)]
+
+
+def decoding(model: LatentDiffusion, request: ImageRequest) -> LatentDiffusion:
+    """Whose decoder makes the pictures of a request: that of who painted last.
+
+    But what was put in the place of the model's own decoder, another autoencoder or a tiny one, was put there for all
+    pictures.
+    """
+    own = model.exchanged is None and model.fast_decoder is None
+    return model.refiner if own and request.stages and model.refiner is not None else model
 
 
 def whole_plan(model: LatentDiffusion, request: ImageRequest) -> Plan:

@@ -131,7 +131,7 @@ def reproduce(
     if picture.flagged:
         print_flagged(path)
     else:
-        views.save(task.model, 0, place, picture.request.canvas.tiles)
+        views.save(task.model, 0, place, picture.request)
     for line in _lines(task.notes, told, record, same=picture.image.tobytes() == original.tobytes()):
         print(f"- {line}")
 

@@ -230,9 +230,12 @@ class LatentDiffusion:
     def refine_by(self, refiner: LatentDiffusion) -> LatentDiffusion:
         """Let another model paint the last levels of requests that say so (`stages`); returns the model itself.
 
+        The refiner moves to the model's device, and has one part there at a time where the model has.
         UserError unless both paint from words alone, in the same latents, and are loaded as the same type; and for a
         refiner with another decoder than its own, which is the model's to have.
         """
+        if refiner is self:
+            raise UserError("the refiner is the model itself; load it once more, or leave it out")
         own, its = self.autoencoder.config, refiner.autoencoder.config
         remedy = "take the refiner that was made for this model"
         for what, found, needed in (
@@ -252,6 +255,10 @@ class LatentDiffusion:
                 "the refiner has another autoencoder or a fast decoder, and pictures would not say so; "
                 "give that to the model instead"
             )
+        if self.is_low_memory and not (refiner.is_low_memory and refiner.device == self.device):
+            refiner.one_part_on(self.device)
+        elif not self.is_low_memory:
+            refiner.to(self.device)
         self.refiner = refiner
         return self
 

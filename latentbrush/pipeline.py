@@ -154,14 +154,14 @@ def paint(
         x = x.float()
         x[spoilt] = again[spoilt]
     weight = request.guidance.weight
-    return decoded(
-        decoding(model, request),
-        x,
-        lambda i: (
+
+    def refusal(i: int) -> str:
+        return (
             f"the picture of seed {seeds[i]} is not finite at guidance {weight:g}; choose less guidance or more steps"
-        ),
-        tiling or Tiling(request.canvas.tiles),
-    )
+        )
+
+    with decoding(model, request) as decoder:
+        return decoded(decoder, x, refusal, tiling or Tiling(request.canvas.tiles))
 
 
 def _sampled(
@@ -193,9 +193,10 @@ def _sampled(
     (_, until), (refiner, rest) = parts
     x = interrupted(first, until.calls, begun.on_step)
     model.rest()
-    x = _denoised(refiner, said, request, Begun(x, None, begun.on_step), rest, noise)
-    refiner.rest()
-    return x
+    try:
+        return _denoised(refiner, said, request, Begun(x, None, begun.on_step), rest, noise)
+    finally:  # also where somebody cancels
+        refiner.rest()
 
 
 def _denoised(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 from latentbrush.conditioning import LabelConditioner
@@ -38,14 +40,20 @@ def parts_of(model: LatentDiffusion, request: ImageRequest) -> list[tuple[Latent
     return [(model, first), (model.refiner, second)]
 
 
-def decoding(model: LatentDiffusion, request: ImageRequest) -> LatentDiffusion:
+@contextmanager
+def decoding(model: LatentDiffusion, request: ImageRequest) -> Iterator[LatentDiffusion]:
     """Whose decoder makes the pictures of a request: that of who painted last.
 
     But what was put in the place of the model's own decoder, another autoencoder or a tiny one, was put there for all
-    pictures.
+    pictures. With low memory a refiner leaves the device afterwards, for the model's next batch.
     """
     own = model.exchanged is None and model.fast_decoder is None
-    return model.refiner if own and request.stages and model.refiner is not None else model
+    last = model.refiner if own and request.stages and model.refiner is not None else model
+    try:
+        yield last
+    finally:
+        if last is not model:
+            last.rest()
 
 
 def whole_plan(model: LatentDiffusion, request: ImageRequest) -> Plan:

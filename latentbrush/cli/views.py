@@ -61,7 +61,8 @@ class Views:
         from latentbrush.pipeline import decoding
         from latentbrush.viewing import animation, decode_frames, durations, save_animation, save_sheet, strip
 
-        views = decode_frames(decoding(model, request), self._trajectory.frames, place, request.canvas.tiles)
+        with decoding(model, request) as decoder:
+            views = decode_frames(decoder, self._trajectory.frames, place, request.canvas.tiles)
         if self._strips:
             save_sheet(strip(views), self._strips[index])
             print(shown(str(self._strips[index])))

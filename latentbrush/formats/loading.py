@@ -43,4 +43,4 @@ def load_for(
     model = with_fast_decoder(model, named.fast_decoder)
     if named.safety_check:
         model = with_safety_check(model, named.name)
-    return with_refiner(model, request.stages, sampler=refiners, low_memory=low_memory)
+    return with_refiner(model, request.stages, sampler=refiners)

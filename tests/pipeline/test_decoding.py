@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image
+from torch import nn
 
 from latentbrush.cli.views import Views
+from latentbrush.devices import OneAtATime
 from latentbrush.errors import UserError
 from latentbrush.model import LatentDiffusion
 from latentbrush.nn import TinyAutoencoder, TinyConfig
@@ -61,14 +63,15 @@ def test_what_the_model_was_given_decodes_in_whichever_order(
     decoder.decoder.register_forward_hook(lambda *_: seen.append(torch.ones(())))
     (picture,) = stream(model, REQUEST)
     assert len(seen) == 1
-    assert decoding(model, picture.request) is model
+    with decoding(model, picture.request) as who:
+        assert who is model
 
 
 def test_else_who_painted_last(make_model: MakeModel, refiner: LatentDiffusion) -> None:
     model = make_model().refine_by(refiner)
-    assert decoding(model, REQUEST) is refiner
-    assert decoding(model, REQUEST.model_copy(update={"stages": ()})) is model
-    assert decoding(make_model(), REQUEST.model_copy(update={"stages": ()})) is not refiner
+    for stages, expected in ((REQUEST.stages, refiner), ((), model)):
+        with decoding(model, REQUEST.model_copy(update={"stages": stages})) as who:
+            assert who is expected
 
 
 @pytest.mark.capability("denoising-strip", "denoising-animation")
@@ -96,3 +99,47 @@ def test_the_way_from_noise_ends_with_the_picture(
 def test_a_refiner_with_a_decoder_that_pictures_would_not_name(make_model: MakeModel, refiner: LatentDiffusion) -> None:
     with pytest.raises(UserError, match="give that to the model instead"):
         make_model().refine_by(refiner.decode_fast(tiny()))
+
+
+@pytest.mark.capability("low-memory")
+@pytest.mark.parametrize("shown", [False, True])
+def test_with_low_memory_one_network_of_both_is_on_the_device(
+    make_model: MakeModel, refiner: LatentDiffusion, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, shown: bool
+) -> None:
+    model = make_model().one_part_on("cpu").refine_by(refiner)
+    waiting = [one._waiting for one in (model, refiner)]
+    taken, take = [], OneAtATime.take
+
+    def watched(self: OneAtATime, part: nn.Module) -> None:
+        take(self, part)
+        present = [one._present for one in waiting if one is not None and one._present is not None]
+        assert len(present) == 1
+        taken.extend(present)
+
+    monkeypatch.setattr(OneAtATime, "take", watched)
+    request = resolve(model, REQUEST.model_copy(update={"sampling": Sampling(seed=3, steps=4, count=2, batch_size=1)}))
+    views = Views(plan_of(model, request), [tmp_path / "0.png", tmp_path / "1.png"], strip=shown)
+    for picture in stream(model, request, views.watching(lambda x, *_: x)):
+        views.save(model, picture.index, 0, picture.request)
+    assert {id(part) for part in taken} >= {id(part) for part in (model.text, model.unet, refiner.unet)}
+    assert any(part is refiner.autoencoder for part in taken)
+
+
+@pytest.mark.capability("low-memory")
+def test_a_refiner_goes_where_the_model_is(make_model: MakeModel) -> None:
+    low = make_model().one_part_on("cpu").refine_by(make_model())
+    assert low.refiner is not None
+    assert low.refiner.is_low_memory
+    usual = make_model().refine_by(make_model().one_part_on("cpu"))
+    assert usual.refiner is not None
+    assert not usual.refiner.is_low_memory
+    elsewhere = make_model().to("meta").refine_by(make_model())
+    assert elsewhere.refiner is not None
+    assert elsewhere.refiner.device.type == "meta"
+
+
+@pytest.mark.capability("one-line-errors")
+def test_a_model_is_not_its_own_refiner(make_model: MakeModel) -> None:
+    model = make_model()
+    with pytest.raises(UserError, match="the refiner is the model itself"):
+        model.refine_by(model)

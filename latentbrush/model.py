@@ -122,6 +122,7 @@ class LatentDiffusion:
         self.safety_check: SafetyFlags | None = None
         self.safety_origin: Origin | None = None
         self.refiner: LatentDiffusion | None = None
+        self.refiner_name: str | None = None
         self._waiting: OneAtATime | None = None
         self.origin = origin
         self.task = task_of(autoencoder, unet, text)
@@ -227,10 +228,11 @@ class LatentDiffusion:
         self.exchanged = Exchanged(name, origin)
         return self if waiting is None else self.one_part_on(waiting.device)
 
-    def refine_by(self, refiner: LatentDiffusion) -> LatentDiffusion:
+    def refine_by(self, refiner: LatentDiffusion, name: str | None = None) -> LatentDiffusion:
         """Let another model paint the last levels of requests that say so (`stages`); returns the model itself.
 
-        The refiner moves to the model's device, and has one part there at a time where the model has.
+        `name`: as which requests call it; None for any. It moves to the model's device, and has one part there at a
+        time where the model has.
         UserError unless both paint from words alone, in the same latents, and are loaded as the same type; and for a
         refiner with another decoder than its own, which is the model's to have.
         """
@@ -259,7 +261,7 @@ class LatentDiffusion:
             refiner.one_part_on(self.device)
         elif not self.is_low_memory:
             refiner.to(self.device)
-        self.refiner = refiner
+        self.refiner, self.refiner_name = refiner, name
         return self
 
     def rest(self) -> None:

@@ -113,8 +113,8 @@ def reproduce(
     if isinstance(told, PictureRecord):
         _check_further(told.request.start.mask, cover, file, "mask")
         _check_further(told.request.control.image, read, file, "control")
-    parts = (None if path is None else str(path) for path in (vae, fast_decoder))
-    wished = Wished(model, refiner, *parts, device, dtype, low_memory)
+    decoders = [None if path is None else str(path) for path in (vae, fast_decoder)]
+    wished = Wished(model, refiner, decoders[0], decoders[1], device, dtype, low_memory)
     task = _again(told, file, wished, start) if isinstance(told, PictureRecord) else _alike(told, file, wished, start)
     if not large:
         _check_size(task, file)

@@ -86,7 +86,7 @@ def with_refiner(model: LatentDiffusion, stages: Sequence[Stage], *, sampler: st
     """
     for stage in stages:
         options: dict[str, Any] = {"dtype": model.dtype, "device": model.device, "low_memory": model.is_low_memory}
-        model.refine_by(load_model(stage.model, sampler=sampler, **options))
+        model.refine_by(load_model(stage.model, sampler=sampler, **options), stage.model)
     return model
 
 

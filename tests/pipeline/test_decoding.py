@@ -16,7 +16,7 @@ from latentbrush.errors import UserError
 from latentbrush.model import LatentDiffusion
 from latentbrush.nn import TinyAutoencoder, TinyConfig
 from latentbrush.pipeline import decoding, plan_of, resolve, stream
-from latentbrush.request import GuidanceRequest, ImageRequest, Sampling, Stage
+from latentbrush.request import GuidanceRequest, ImageRequest, ModelRequest, Sampling, Stage
 
 pytestmark = pytest.mark.capability("base-and-refiner")
 
@@ -143,3 +143,26 @@ def test_a_model_is_not_its_own_refiner(make_model: MakeModel) -> None:
     model = make_model()
     with pytest.raises(UserError, match="the refiner is the model itself"):
         model.refine_by(model)
+
+
+@pytest.mark.capability("one-line-errors", "other-autoencoder", "tiny-autoencoder")
+def test_a_picture_names_no_part_that_did_not_paint_it(
+    make_model: MakeModel, refiner: LatentDiffusion, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    model = make_model().refine_by(refiner, "b").exchange_autoencoder(tiny(), "b").decode_fast(tiny())
+
+    def served(stage: str, **named: str) -> ImageRequest:
+        stages = (Stage(model=stage, handover=0.5),)
+        return resolve(model, REQUEST.model_copy(update={"model": ModelRequest(**named), "stages": stages}))  # type: ignore[arg-type]
+
+    for said, stage, named in (
+        ("refiner is 'a', but the model was loaded with 'b'", "a", {}),
+        ("vae is 'a', but the model was loaded with 'b'", "b", {"vae": "a"}),
+        (r"fast_decoder is 'a', but the model was loaded with '\(in memory\)'", "b", {"fast_decoder": "a"}),
+    ):
+        with pytest.raises(UserError, match=said):
+            served(stage, **named)
+    for same in ("b", "./b", str(tmp_path / "b")):  # one place, by whichever name
+        assert served(same, vae=same).model.vae == same
+    assert (served("b").model.vae, served("b").model.fast_decoder) == ("b", "(in memory)")

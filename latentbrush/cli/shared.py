@@ -166,9 +166,20 @@ class PaintOptions:
             low_memory=self.low_memory,
             sampler=request.sampling.sampler,
         )
-        if model.origin is not None and model.origin.note:
-            print(f"latentbrush: {request.model.name}: {model.origin.note}", file=sys.stderr)
+        _print_notes(model, request)
         return model
+
+
+def _print_notes(model: LatentDiffusion, request: ImageRequest) -> None:
+    """How the model and its parts were read, where their files do not say all about themselves."""
+    read = [(request.model.name, model.origin)]
+    if model.exchanged is not None:
+        read.append((model.exchanged.name, model.exchanged.origin))
+    if model.refiner is not None:
+        read += [(stage.model, model.refiner.origin) for stage in request.stages]
+    for name, origin in read:
+        if origin is not None and origin.note:
+            print(f"latentbrush: {name}: {origin.note}", file=sys.stderr)
 
 
 def _sides(canvas: Canvas | None) -> tuple[int, int] | None:

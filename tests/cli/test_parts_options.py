@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from latentbrush.files import read_json, write_json
 from latentbrush.formats import load_autoencoder, load_model, read_record, save_autoencoder
@@ -65,6 +66,18 @@ def test_a_picture_says_by_which_autoencoder_and_is_painted_again(run: Run, mode
     out = run("reproduce", "folder.png", "--overwrite").out
     assert "pixels differ" in out
     assert "the weights 'exchanged_vae/diffusion_pytorch_model.safetensors': SHA-256" in out
+
+
+@pytest.mark.capability("other-autoencoder")
+def test_what_is_assumed_of_a_file_is_said(run: Run, model_folder: Path, vae: Path) -> None:
+    assert run("convert", vae, "told.safetensors", "--to", "single-file").code == 0
+    save_file(load_file("told.safetensors"), "bare.safetensors")  # without the settings in its header
+    outcome = run(*painting(model_folder, "x.png", "--vae", "bare.safetensors"))
+    assert outcome.code == 0
+    assert outcome.err == (
+        "latentbrush: bare.safetensors: an autoencoder, by its keys and shapes; scaling_factor 1.0 is assumed, as the "
+        "model's\n"
+    )
 
 
 @pytest.mark.capability("other-autoencoder", "one-line-errors")

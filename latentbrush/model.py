@@ -122,6 +122,7 @@ class LatentDiffusion:
         self.safety_check: SafetyFlags | None = None
         self.safety_origin: Origin | None = None
         self.refiner: LatentDiffusion | None = None
+        self.refiner_name: str | None = None
         self._waiting: OneAtATime | None = None
         self.origin = origin
         self.task = task_of(autoencoder, unet, text)
@@ -227,11 +228,16 @@ class LatentDiffusion:
         self.exchanged = Exchanged(name, origin)
         return self if waiting is None else self.one_part_on(waiting.device)
 
-    def refine_by(self, refiner: LatentDiffusion) -> LatentDiffusion:
+    def refine_by(self, refiner: LatentDiffusion, name: str | None = None) -> LatentDiffusion:
         """Let another model paint the last levels of requests that say so (`stages`); returns the model itself.
 
-        UserError unless both paint from words alone, in the same latents, and are loaded as the same type.
+        `name`: as which requests call it; None for any. It moves to the model's device, and has one part there at a
+        time where the model has.
+        UserError unless both paint from words alone, in the same latents, and are loaded as the same type; and for a
+        refiner with another decoder than its own, which is the model's to have.
         """
+        if refiner is self:
+            raise UserError("the refiner is the model itself; load it once more, or leave it out")
         own, its = self.autoencoder.config, refiner.autoencoder.config
         remedy = "take the refiner that was made for this model"
         for what, found, needed in (
@@ -246,9 +252,16 @@ class LatentDiffusion:
                     f"the refiner does not fit the model: its {what} is {found}, the model's {needed}; {remedy}"
                 )
         check_scales(its, own, "refiner", remedy)
-        if self.fast_decoder is not None:
-            refiner.decode_fast(self.fast_decoder, self.fast_origin)
-        self.refiner = refiner
+        if refiner.exchanged is not None or refiner.fast_decoder is not None:
+            raise UserError(
+                "the refiner has another autoencoder or a fast decoder, and pictures would not say so; "
+                "give that to the model instead"
+            )
+        if self.is_low_memory and not (refiner.is_low_memory and refiner.device == self.device):
+            refiner.one_part_on(self.device)
+        elif not self.is_low_memory:
+            refiner.to(self.device)
+        self.refiner, self.refiner_name = refiner, name
         return self
 
     def rest(self) -> None:

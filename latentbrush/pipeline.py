@@ -32,12 +32,13 @@ from latentbrush.latents import Tiling, decoded
 from latentbrush.model import LatentDiffusion
 from latentbrush.nn import Condition
 from latentbrush.request import Batch, ImageRequest
-from latentbrush.resolving import parts_of, plan_of, resolve, whole_plan
+from latentbrush.resolving import decoding, parts_of, plan_of, resolve, whole_plan
 from latentbrush.starts import Begun, Given, Images, begin, encode_pictures, pictures_of, to_pixels
 
 __all__ = [
     "GeneratedImage",
     "Images",
+    "decoding",
     "generate",
     "paint",
     "plan_of",
@@ -152,16 +153,15 @@ def paint(
             again = _sampled(model, said, seeds, request, on_step, given or Given(), draws)
         x = x.float()
         x[spoilt] = again[spoilt]
-    weight, (last, _) = request.guidance.weight, parts_of(model, request)[-1]
-    last = last if model.exchanged is None else model  # a refiner has an autoencoder of its own
-    return decoded(
-        last,
-        x,
-        lambda i: (
+    weight = request.guidance.weight
+
+    def refusal(i: int) -> str:
+        return (
             f"the picture of seed {seeds[i]} is not finite at guidance {weight:g}; choose less guidance or more steps"
-        ),
-        tiling or Tiling(request.canvas.tiles),
-    )
+        )
+
+    with decoding(model, request) as decoder:
+        return decoded(decoder, x, refusal, tiling or Tiling(request.canvas.tiles))
 
 
 def _sampled(
@@ -193,9 +193,10 @@ def _sampled(
     (_, until), (refiner, rest) = parts
     x = interrupted(first, until.calls, begun.on_step)
     model.rest()
-    x = _denoised(refiner, said, request, Begun(x, None, begun.on_step), rest, noise)
-    refiner.rest()
-    return x
+    try:
+        return _denoised(refiner, said, request, Begun(x, None, begun.on_step), rest, noise)
+    finally:  # also where somebody cancels
+        refiner.rest()
 
 
 def _denoised(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
 from latentbrush.conditioning import LabelConditioner
@@ -13,7 +16,7 @@ from latentbrush.model import LatentDiffusion
 from latentbrush.request import Control, ImageRequest, Micro
 from latentbrush.starts import Images, size_of
 
-__all__ = ["parts_of", "plan_of", "resolve", "whole_plan"]
+__all__ = ["decoding", "parts_of", "plan_of", "resolve", "whole_plan"]
 
 
 def plan_of(model: LatentDiffusion, request: ImageRequest) -> Plan:
@@ -36,6 +39,22 @@ def parts_of(model: LatentDiffusion, request: ImageRequest) -> list[tuple[Latent
     second = below(whole_plan(model.refiner, request), model.refiner.schedule, stage.handover)
     check_handover(sampling.sampler, first, second, sampling.steps, stage.handover)
     return [(model, first), (model.refiner, second)]
+
+
+@contextmanager
+def decoding(model: LatentDiffusion, request: ImageRequest) -> Iterator[LatentDiffusion]:
+    """Whose decoder makes the pictures of a request: that of who painted last.
+
+    But what was put in the place of the model's own decoder, another autoencoder or a tiny one, was put there for all
+    pictures. With low memory a refiner leaves the device afterwards, for the model's next batch.
+    """
+    own = model.exchanged is None and model.fast_decoder is None
+    last = model.refiner if own and request.stages and model.refiner is not None else model
+    try:
+        yield last
+    finally:
+        if last is not model:
+            last.rest()
 
 
 def whole_plan(model: LatentDiffusion, request: ImageRequest) -> Plan:
@@ -95,7 +114,7 @@ def resolve(model: LatentDiffusion, request: ImageRequest, images: Images | None
 
 
 def _fast_decoder(model: LatentDiffusion, wished: str | None) -> str | None:
-    """The folder of the tiny autoencoder that decodes. UserError where the request has one and the model none."""
+    """The folder of the tiny autoencoder that decodes. UserError where the request has another, or the model none."""
     if model.fast_decoder is None:
         if wished is not None:
             raise UserError(
@@ -103,16 +122,41 @@ def _fast_decoder(model: LatentDiffusion, wished: str | None) -> str | None:
                 "load it with latentbrush.formats.with_fast_decoder"
             )
         return None
-    return wished or ("(in memory)" if model.fast_origin is None else str(model.fast_origin.folder))
+    return _loaded(
+        "fast_decoder", wished, "(in memory)" if model.fast_origin is None else str(model.fast_origin.folder)
+    )
 
 
 def _vae(model: LatentDiffusion, wished: str | None) -> str | None:
-    """The autoencoder in the place of the model's own. UserError where the request has one and the model none."""
-    if model.exchanged is None and wished is not None:
+    """The autoencoder in the place of the model's own. UserError where the request has another, or the model none."""
+    if model.exchanged is None:
+        if wished is not None:
+            raise UserError(
+                f"the request's vae is {wished!r}, but the model was loaded with its own; load it with vae={wished!r}"
+            )
+        return None
+    return _loaded("vae", wished, model.exchanged.name)
+
+
+def _loaded(part: str, wished: str | None, name: str) -> str:
+    """What the request calls a part that was loaded as `name`. UserError where that is another: its picture would name
+    what did not paint it."""
+    if wished is None:
+        return name
+    if _place(wished) != _place(name):
         raise UserError(
-            f"the request's vae is {wished!r}, but the model was loaded with its own; load it with vae={wished!r}"
+            f"the request's {part} is {short(wished)}, but the model was loaded with {short(name)}; leave it out of "
+            "the request, or load the model for it with latentbrush.formats.load_for"
         )
-    return wished or (None if model.exchanged is None else model.exchanged.name)
+    return wished
+
+
+def _place(name: str) -> str:
+    """A name, or a path in the one form of all that lead there."""
+    try:
+        return os.path.realpath(os.path.expanduser(name))
+    except (OSError, ValueError):  # none that a disk can have
+        return name
 
 
 NEEDED = {"editing": "a picture to edit", "depth-to-image": "a depth map", "upscaling": "a small picture"}
@@ -186,6 +230,8 @@ def _check_stages(model: LatentDiffusion, request: ImageRequest) -> None:
             f"the request's refiner is {name}, but the model was loaded without it; load it with "
             "latentbrush.formats.with_refiner"
         )
+    if model.refiner_name is not None:
+        _loaded("refiner", request.stages[0].model, model.refiner_name)
     if request.start.image is not None:
         raise UserError(f"the request has a picture to start from and the refiner {name}; leave one of them out")
 

@@ -198,7 +198,7 @@ def paint_to_files(
                 print_flagged(path)
                 continue
             place = picture.index - picture.batch.first
-            views.save(model, picture.index, place, picture.request.canvas.tiles)
+            views.save(model, picture.index, place, picture.request)
 
 
 def _check_words(model: LatentDiffusion, name: str, *, words: bool | None) -> None:

@@ -46,6 +46,8 @@ class Wished:
 
     model: str | None
     refiner: str | None
+    vae: str | None
+    fast_decoder: str | None
     device: str
     dtype: str
     low_memory: bool
@@ -69,8 +71,17 @@ def reproduce(
     out: Annotated[
         Path | None, typer.Option(parser=filename, help="A PNG file or a folder; out/NAME-reproduced.png by default.")
     ] = None,
-    model: Annotated[str | None, typer.Option(help="Instead of the model that FILE names.")] = None,
+    model: Annotated[
+        str | None, typer.Option(help="Instead of the model that FILE names; with all that FILE says.")
+    ] = None,
     refiner: Annotated[str | None, typer.Option(help="Instead of the refiner that FILE names.")] = None,
+    vae: Annotated[
+        Path | None,
+        typer.Option(parser=filename, help="Instead of the autoencoder, not the model's own, that it names."),
+    ] = None,
+    fast_decoder: Annotated[
+        Path | None, typer.Option(parser=filename, help="Instead of the tiny autoencoder that it names.")
+    ] = None,
     image: Annotated[Path | None, typer.Option(parser=filename, help="The picture that FILE was painted over.")] = None,
     mask: Annotated[Path | None, typer.Option(parser=filename, help="The mask under which FILE was painted.")] = None,
     control: Annotated[
@@ -102,8 +113,9 @@ def reproduce(
     if isinstance(told, PictureRecord):
         _check_further(told.request.start.mask, cover, file, "mask")
         _check_further(told.request.control.image, read, file, "control")
-    wished = Wished(model, refiner, device, dtype, low_memory)
-    task = _again(told, file, wished, start) if isinstance(told, PictureRecord) else _alike(told, wished, start)
+    decoders = [None if path is None else str(path) for path in (vae, fast_decoder)]
+    wished = Wished(model, refiner, decoders[0], decoders[1], device, dtype, low_memory)
+    task = _again(told, file, wished, start) if isinstance(told, PictureRecord) else _alike(told, file, wished, start)
     if not large:
         _check_size(task, file)
     plan, place = plan_of(task.model, task.request), task.index - task.batch.first
@@ -119,7 +131,7 @@ def reproduce(
     if picture.flagged:
         print_flagged(path)
     else:
-        views.save(task.model, 0, place, picture.request.canvas.tiles)
+        views.save(task.model, 0, place, picture.request)
     for line in _lines(task.notes, told, record, same=picture.image.tobytes() == original.tobytes()):
         print(f"- {line}")
 
@@ -145,15 +157,14 @@ def _again(then: PictureRecord, file: Path, wished: Wished, start: Photo | None)
     """As it was painted here: the same batch, by the same model unless another is wished."""
     import torch
 
-    from latentbrush.formats import load_model, with_fast_decoder, with_refiner, with_safety_check
+    from latentbrush.formats import load_for
     from latentbrush.pipeline import resolve
 
     _check_start(then, file, start)
     request = then.request
     if "tiles" not in request.canvas.model_fields_set:  # painted before there were any
         request = request.model_copy(update={"canvas": request.canvas.model_copy(update={"tiles": "off"})})
-    if wished.model is not None:
-        request = request.model_copy(update={"model": ModelRequest(name=wished.model)})
+    request = request.model_copy(update={"model": _named(request, file, wished)})
     stages = tuple(
         stage.model_copy(update={"model": _found(wished.refiner or stage.model, "--refiner")})
         for stage in request.stages
@@ -162,23 +173,40 @@ def _again(then: PictureRecord, file: Path, wished: Wished, start: Photo | None)
     if wished.refiner is not None and not stages:
         raise UserError(f"{file} was painted without a refiner; leave out --refiner")
     as_then = "cuda" if then.machine.device == "cuda" and torch.cuda.is_available() else "cpu"
-    model = load_model(
-        _found(request.model.name),
-        # Pictures that do not name their weights do not say either by which scheduler the model was read.
-        sampler=then.model.sampler if then.model.weights else request.sampling.sampler,
-        prediction=request.model.prediction,
-        weights=request.model.weights,
+    # Pictures that do not name their weights do not say either by which scheduler the model was read.
+    own, refiners = (
+        request.sampling.sampler if read is None or not read.weights else read.sampler
+        for read in (then.model, then.model.refiner)
+    )
+    model = load_for(
+        request,
+        sampler=(own, refiners),
         dtype=_dtype(then, file, wished.dtype),
         device=as_then if wished.device == "auto" else wished.device,
         low_memory=wished.low_memory,
-        vae=request.model.vae,
     )
-    model = with_fast_decoder(model, request.model.fast_decoder)
-    if request.model.safety_check:
-        model = with_safety_check(model, request.model.name)
-    as_read = then.model.refiner.sampler if then.model.refiner is not None else request.sampling.sampler
-    model = with_refiner(model, stages, sampler=as_read, low_memory=wished.low_memory)
     return Task(model, resolve(model, request), then.painted_in, then.index, notes=())
+
+
+def _named(request: ImageRequest, file: Path, wished: Wished) -> ModelRequest:
+    """The picture's model with all its parts, those that have moved from where the user says."""
+    from latentbrush.formats import single_file
+
+    named = request.model
+    name = _found(wished.model or named.name)
+    # A folder holds one kind of weights only; all else says how the picture was made, wherever the model lies now.
+    weights = named.weights if wished.model is None or single_file(name) is not None else None
+    parts = {}
+    for field, option, what in (
+        ("vae", "--vae", "autoencoder but the model's own"),
+        ("fast_decoder", "--fast-decoder", "fast decoder"),
+    ):
+        then, now = getattr(named, field), getattr(wished, field)
+        if then is None and now is not None:
+            raise UserError(f"{file} was painted by no {what}; leave out {option}")
+        if then is not None:
+            parts[field] = _part_found(now or then, option)
+    return named.model_copy(update={"name": name, "weights": weights, **parts})
 
 
 def _dtype(then: PictureRecord, file: Path, wished: str) -> str:
@@ -194,14 +222,23 @@ def _dtype(then: PictureRecord, file: Path, wished: str) -> str:
     return told
 
 
-def _alike(told: Parameters, wished: Wished, start: Photo | None) -> Task:
+def _alike(told: Parameters, file: Path, wished: Wished, start: Photo | None) -> Task:
     """As near to another program's picture as the model comes."""
-    from latentbrush.formats import foreign_request, foreign_sampler, load_model
+    from latentbrush.formats import foreign_request, foreign_sampler, load_for
     from latentbrush.pipeline import resolve
 
+    if wished.refiner is not None:
+        raise UserError(f"{file} is of another program, whose refiner is not read here; leave out --refiner")
     name = ModelRequest().name if wished.model is None else wished.model
+    named = ModelRequest(name=name, vae=wished.vae, fast_decoder=wished.fast_decoder)
     sampler = foreign_sampler(told)
-    load = partial(load_model, name, device=wished.device, dtype=wished.dtype, low_memory=wished.low_memory)
+    load = partial(
+        load_for,
+        ImageRequest(prompt="", model=named),
+        device=wished.device,
+        dtype=wished.dtype,
+        low_memory=wished.low_memory,
+    )
     try:
         model = load(sampler=sampler)
     except UserError:
@@ -275,6 +312,14 @@ def _found(name: str, option: str = "--model") -> str:
     except UserError as error:
         raise UserError(f"{error} with {option}") from None
     return name
+
+
+def _part_found(name: str, option: str) -> str:
+    """As `_found`, for a part that lies by itself."""
+    try:
+        return _found(name)
+    except UserError:
+        raise UserError(f"{option[2:]} {short(name)} does not exist; say where it lies now by {option}") from None
 
 
 def _compared(painted: Image, original: Image) -> str:

@@ -157,24 +157,29 @@ class PaintOptions:
 
     def load(self, request: ImageRequest) -> LatentDiffusion:
         """The request's model, where and as the options say."""
-        from latentbrush.formats import load_model, with_fast_decoder, with_refiner, with_safety_check
+        from latentbrush.formats import load_for
 
-        model = load_model(
-            request.model.name,
-            sampler=request.sampling.sampler,
-            prediction=request.model.prediction,
-            weights=request.model.weights,
+        model = load_for(
+            request,
             device=self.device,
             dtype=self.dtype,
             low_memory=self.low_memory,
-            vae=request.model.vae,
+            sampler=request.sampling.sampler,
         )
-        model = with_fast_decoder(model, request.model.fast_decoder)
-        if request.model.safety_check:
-            model = with_safety_check(model, request.model.name)
-        if model.origin is not None and model.origin.note:
-            print(f"latentbrush: {request.model.name}: {model.origin.note}", file=sys.stderr)
-        return with_refiner(model, request.stages, sampler=request.sampling.sampler, low_memory=self.low_memory)
+        _print_notes(model, request)
+        return model
+
+
+def _print_notes(model: LatentDiffusion, request: ImageRequest) -> None:
+    """How the model and its parts were read, where their files do not say all about themselves."""
+    read = [(request.model.name, model.origin)]
+    if model.exchanged is not None:
+        read.append((model.exchanged.name, model.exchanged.origin))
+    if model.refiner is not None:
+        read += [(stage.model, model.refiner.origin) for stage in request.stages]
+    for name, origin in read:
+        if origin is not None and origin.note:
+            print(f"latentbrush: {name}: {origin.note}", file=sys.stderr)
 
 
 def _sides(canvas: Canvas | None) -> tuple[int, int] | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from latentbrush.cli.tables import shown
 from latentbrush.errors import UserError
-from latentbrush.request import Tiles
+from latentbrush.request import ImageRequest
 
 if TYPE_CHECKING:  # all of these import torch
     from torch import Tensor
@@ -51,16 +51,18 @@ class Views:
 
         return both
 
-    def save(self, model: LatentDiffusion, index: int, place: int, tiles: Tiles) -> None:
+    def save(self, model: LatentDiffusion, index: int, place: int, request: ImageRequest) -> None:
         """Write and name what was asked for of picture `index`, at `place` in the batch that was painted last.
 
-        `tiles`: as for the picture itself.
+        `request`: as served; it says by whom the picture was decoded, and in which tiles.
         """
         if self._trajectory is None:
             return
+        from latentbrush.pipeline import decoding
         from latentbrush.viewing import animation, decode_frames, durations, save_animation, save_sheet, strip
 
-        views = decode_frames(model, self._trajectory.frames, place, tiles)
+        with decoding(model, request) as decoder:
+            views = decode_frames(decoder, self._trajectory.frames, place, request.canvas.tiles)
         if self._strips:
             save_sheet(strip(views), self._strips[index])
             print(shown(str(self._strips[index])))

@@ -149,7 +149,7 @@ def _in_file(file: TensorFile, config: str | Path | None, like: AutoencoderConfi
     layouts = {part: layout_alone(part, network, prefix)}
     beside = {*COUNTERS, f"{prefix}embeddings.position_ids"}
     laid = LaidOut(file, {part: network}, layouts, beside, (f"{prefix}loss.", "loss."))
-    origin = Origin(file.path.parent, [file.path], [], None)
+    origin = Origin(file.path.parent, [file.path], [], None, f"{told}; {doubt}" if doubt else "")
     return Alone(
         part,
         file.path,

@@ -53,8 +53,9 @@ def autoencoder_config(file: TensorFile, prefix: str, like: AutoencoderConfig | 
         )
     except ValueError as error:
         raise UserError(f"{file.path}: {error}; give the folder of its settings (--config)") from None
-    doubt = f"scaling_factor {config.scaling_factor} is assumed, as of Stable Diffusion 1 and 2; --config for another"
-    return Guess(write_autoencoder_config(config), "an autoencoder, by its keys and shapes", "" if like else doubt)
+    whose = "as of Stable Diffusion 1 and 2; --config for another" if like is None else "as the model's"
+    doubt = f"scaling_factor {config.scaling_factor} is assumed, {whose}"
+    return Guess(write_autoencoder_config(config), "an autoencoder, by its keys and shapes", doubt)
 
 
 def text_config(file: TensorFile, prefix: str) -> Guess:

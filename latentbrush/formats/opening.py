@@ -78,16 +78,15 @@ def load_model(
     return with_autoencoder(folder.placed(loaded, place, f"the model {path}", low_memory=low_memory), vae)
 
 
-def with_refiner(
-    model: LatentDiffusion, stages: Sequence[Stage], *, sampler: str | None = None, low_memory: bool = False
-) -> LatentDiffusion:
-    """The model itself, with the refiner that a request's `stages` name, if any, where and as the model is.
+def with_refiner(model: LatentDiffusion, stages: Sequence[Stage], *, sampler: str | None = None) -> LatentDiffusion:
+    """The model itself, with the refiner that a request's `stages` name, if any, where and as the model is: in its
+    type, on its device, with low memory if it has.
 
     UserError as `load_model`, and where the two do not fit together.
     """
     for stage in stages:
-        options: dict[str, Any] = {"dtype": model.dtype, "device": model.device, "low_memory": low_memory}
-        model.refine_by(load_model(stage.model, sampler=sampler, **options))
+        options: dict[str, Any] = {"dtype": model.dtype, "device": model.device, "low_memory": model.is_low_memory}
+        model.refine_by(load_model(stage.model, sampler=sampler, **options), stage.model)
     return model
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ def load_tiny_autoencoder(directory: str | Path, *, dtype: torch.dtype = torch.f
 
     UserError for whatever is missing, broken, unknown or not of an AutoencoderTiny.
     """
-    path = Path(directory).expanduser()
+    path = Path(os.path.expanduser(directory))  # Path's own raises for a ~name without a home
     if not str(directory) or not path.is_dir():
         raise UserError(f"tiny autoencoder {str(directory)!r} is no folder; give one with config.json and weights")
     refuse_links_out(path)
@@ -62,7 +63,7 @@ def with_fast_decoder(model: LatentDiffusion, directory: str | Path | None) -> L
     """
     if directory is None:
         return model
-    decoder, path = load_tiny_autoencoder(directory, dtype=model.dtype), Path(directory).expanduser()
+    decoder, path = load_tiny_autoencoder(directory, dtype=model.dtype), Path(os.path.expanduser(directory))
     # The settings, too, are told one by one: those of the model go by a single number of its own.
     files = [*find_weights(path, ALONE[PART][0]), path / "config.json"]
     return model.decode_fast(decoder, Origin(path, files, [], None))

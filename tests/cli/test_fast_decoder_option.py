@@ -66,6 +66,20 @@ def test_the_strip_is_decoded_by_it_too(run: Run, model_folder: Path, tiny: Path
     assert pixels("a-strip.png") != pixels("b-strip.png")
 
 
+@pytest.mark.capability("reproduce", "one-line-errors")
+def test_a_fast_decoder_that_has_moved(run: Run, refused: Run, model_folder: Path, tiny: Path) -> None:
+    run(*painting(model_folder, "fast.png", "--fast-decoder", tiny))
+    run(*painting(model_folder, "plain.png"))
+    moved = tiny.rename(tiny.with_name("moved"))
+    said = refused("reproduce", "fast.png")
+    assert "does not exist; say where it lies now by --fast-decoder" in said
+    again = run("reproduce", "fast.png", "--fast-decoder", moved, "--model", model_folder)
+    assert (again.code, again.out) == (0, "out/fast-reproduced.png (seed 5): identical to fast.png\n")
+    assert read_record(Path("out/fast-reproduced.png")).request.model.fast_decoder == str(moved)
+    said = refused("reproduce", "plain.png", "--fast-decoder", moved)
+    assert "painted by no fast decoder; leave out --fast-decoder" in said
+
+
 @pytest.mark.parametrize("kind", ["nowhere", "other", "model"])
 def test_what_is_no_fast_decoder_of_the_model(kind: str, refused: Run, model_folder: Path, tiny: Path) -> None:
     if kind == "nowhere":

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file, save_file
 
 from latentbrush.files import read_json, write_json
 from latentbrush.formats import load_autoencoder, load_model, read_record, save_autoencoder
@@ -65,6 +66,18 @@ def test_a_picture_says_by_which_autoencoder_and_is_painted_again(run: Run, mode
     out = run("reproduce", "folder.png", "--overwrite").out
     assert "pixels differ" in out
     assert "the weights 'exchanged_vae/diffusion_pytorch_model.safetensors': SHA-256" in out
+
+
+@pytest.mark.capability("other-autoencoder")
+def test_what_is_assumed_of_a_file_is_said(run: Run, model_folder: Path, vae: Path) -> None:
+    assert run("convert", vae, "told.safetensors", "--to", "single-file").code == 0
+    save_file(load_file("told.safetensors"), "bare.safetensors")  # without the settings in its header
+    outcome = run(*painting(model_folder, "x.png", "--vae", "bare.safetensors"))
+    assert outcome.code == 0
+    assert outcome.err == (
+        "latentbrush: bare.safetensors: an autoencoder, by its keys and shapes; scaling_factor 1.0 is assumed, as the "
+        "model's\n"
+    )
 
 
 @pytest.mark.capability("other-autoencoder", "one-line-errors")
@@ -141,6 +154,45 @@ def test_what_is_flagged_is_black_and_said_to_be(run: Run, checked: Path) -> Non
     assert (outcome.code, outcome.err) == (0, "")
     assert Path("free-strip.png").is_file()
     assert pixels("free.png") == pixels("plain.png")
+
+
+@pytest.mark.capability("safety-check", "reproduce", "one-line-errors")
+def test_a_flagged_picture_stays_black_wherever_its_model_lies(
+    run: Run, refused: Run, model_folder: Path, checked: Path
+) -> None:
+    assert run(*painting(checked, "flagged.png", "--safety-check")).code == 0
+    said = refused("reproduce", "flagged.png", "--model", model_folder)
+    assert "has no safety_checker" in said
+    moved = checked.rename(checked.with_name("moved"))
+    again = run("reproduce", "flagged.png", "--model", moved)
+    assert again.out.startswith("out/flagged-reproduced.png (seed 5): identical to flagged.png\n")
+    assert set(pixels("out/flagged-reproduced.png")) == {0}
+
+
+@pytest.mark.capability("other-autoencoder", "reproduce", "one-line-errors")
+def test_what_the_picture_says_holds_for_a_model_that_has_moved(
+    run: Run, refused: Run, model_folder: Path, vae: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    model = Path(shutil.copytree(model_folder, tmp_path_factory.mktemp("models") / "here"))
+    assert run(*painting(model, "plain.png")).code == 0
+    assert run(*painting(model, "x.png", "--vae", vae, "--prediction", "sample")).code == 0
+    model, vae = model.rename(model.with_name("there")), vae.rename(vae.with_name("elsewhere"))
+    said = refused("reproduce", "x.png", "--model", model)
+    assert "does not exist; say where it lies now by --vae" in said
+    again = run("reproduce", "x.png", "--model", model, "--vae", vae)
+    assert (again.code, again.out) == (0, "out/x-reproduced.png (seed 5): identical to x.png\n")
+    named = read_record(Path("out/x-reproduced.png")).request.model
+    assert (named.name, named.vae, named.prediction) == (str(model), str(vae), "sample")
+    said = refused("reproduce", "plain.png", "--model", model, "--vae", vae)
+    assert "painted by no autoencoder but the model's own; leave out --vae" in said
+
+
+@pytest.mark.capability("reproduce")
+def test_weights_are_chosen_only_where_there_is_a_choice(run: Run, model_folder: Path) -> None:
+    assert run("convert", model_folder, "one.safetensors", "--to", "single-file").code == 0
+    assert run(*painting(Path("one.safetensors"), "x.png", "--weights", "raw")).code == 0
+    again = run("reproduce", "x.png", "--model", model_folder)
+    assert again.out.startswith("out/x-reproduced.png (seed 5): identical to x.png\n"), again.err
 
 
 @pytest.mark.capability("safety-check", "one-line-errors")

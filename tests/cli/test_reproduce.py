@@ -360,6 +360,17 @@ def test_our_own_parameters_paint_the_same(run: Callable[..., Any], model_folder
     assert outcome.out == f"out/theirs-reproduced.png (seed 6): identical to {tmp_path / 'theirs.png'}\n"
 
 
+@pytest.mark.capability("foreign-pictures", "other-autoencoder")
+def test_a_web_ui_s_picture_by_another_autoencoder(
+    run: Callable[..., Any], refused: Callable[..., str], model_folder: Path, tmp_path: Path
+) -> None:
+    file = foreign(tmp_path / "theirs.png", PARAMETERS_KEY, "a heart\nSteps: 2, Seed: 7, RNG: CPU")
+    arguments = ["reproduce", file, "--model", model_folder]
+    assert "leave out --refiner" in refused(*arguments, "--refiner", model_folder)
+    assert run(*arguments, "--vae", model_folder / "vae").code == 0
+    assert read_record(Path("out/theirs-reproduced.png")).request.model.vae == str(model_folder / "vae")
+
+
 @pytest.mark.capability("foreign-pictures")
 def test_a_web_ui_s_picture_over_another(run: Callable[..., Any], model_folder: Path, tmp_path: Path) -> None:
     text = "a heart\nSteps: 2, Seed: 7, Denoising strength: 0.5, RNG: CPU"

@@ -101,6 +101,16 @@ def test_a_refiner_takes_over_and_is_found_again(
     assert "painted without a refiner" in refused("reproduce", "alone.png", "--refiner", folders["refiner"])
 
 
+@pytest.mark.capability("base-and-refiner", "single-file")
+def test_how_a_refiner_s_file_was_read_is_said(run: Callable[..., Any], folders: dict[str, Path]) -> None:
+    assert run("convert", folders["refiner"], "refiner.safetensors", "--to", "single-file").code == 0
+    told = ["txt2img", "a red heart", "--model", folders["base"], "--seed", "5", "--handover", "0.6", "--out", "x.png"]
+    outcome = run(*told, "--refiner", "refiner.safetensors")
+    assert outcome.code == 0
+    assert outcome.err.startswith("latentbrush: refiner.safetensors: as its own header says; prediction epsilon")
+    assert outcome.err.count("\n") == 1
+
+
 @pytest.mark.capability("forward-process")
 def test_the_forward_process(run: Callable[..., Any], folders: dict[str, Path]) -> None:
     Image.linear_gradient("L").resize((8, 8)).save("photo.png")

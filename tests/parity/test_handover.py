@@ -140,7 +140,7 @@ def test_low_memory_changes_no_pixel(tmp_path: Path) -> None:
     base, refiner = saved(tmp_path)
     request = asking(refiner, 5, 0.6)
     model = load(base, dtype=torch.float64, low_memory=True)
-    found = ours(with_refiner(model, request.stages, low_memory=True), request)
+    found = ours(with_refiner(model, request.stages), request)
     compare(found, ours(pair(base, request), request), 0.0)
     # What holds for a model holds for its refiner.
     compare(found, ours(pair(base, request).one_part_on("cpu"), request), 0.0)

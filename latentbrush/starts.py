@@ -27,6 +27,8 @@ __all__ = ["Begun", "Given", "Images", "Pictures", "begin", "encode_pictures", "
 Images = Mapping[str, Image.Image]
 """The pictures that a request refers to by SHA-256: of any size and mode. `formats.load_photo` makes the pairs."""
 
+START, CONTROL = "start image", "control's picture"
+"""As errors name them."""
 HALF = 128
 """Of 255: a mask's grey from which a pixel is painted anew."""
 
@@ -108,10 +110,10 @@ def pictures_of(model: LatentDiffusion, request: ImageRequest, images: Images) -
         return pictures
     assert canvas.width is not None
     assert canvas.height is not None
-    image = _named(images, name, "control's picture")
+    image = _named(images, name, CONTROL)
     if model.task == "upscaling":
-        return replace(pictures, control=_covering(image, name, *image.size))
-    return replace(pictures, control=_covering(image, name, canvas.width, canvas.height))
+        return replace(pictures, control=_covering(image, f"{CONTROL} {name}", *image.size))
+    return replace(pictures, control=_covering(image, f"{CONTROL} {name}", canvas.width, canvas.height))
 
 
 def _started_from(request: ImageRequest, images: Images) -> Pictures:
@@ -120,19 +122,19 @@ def _started_from(request: ImageRequest, images: Images) -> Pictures:
         return Pictures()
     assert canvas.width is not None
     assert canvas.height is not None
-    image = _named(images, start.image, "start image")
+    image = _named(images, start.image, START)
     if start.mask is None:
-        return Pictures(_covering(image, start.image, canvas.width, canvas.height))
+        return Pictures(_covering(image, f"{START} {start.image}", canvas.width, canvas.height))
     mask = _named(images, start.mask, "mask")
     if mask.size != image.size:
         (w, h), (wide, high) = mask.size, image.size
         raise UserError(f"the mask is {w}x{h} pixels, the picture {wide}x{high}; give a mask as large as the picture")
     # What is transparent in a mask was not marked, so it stays: on black.
-    cut = _covering(mask, start.mask, canvas.width, canvas.height, ground="black").convert("L")
+    cut = _covering(mask, f"mask {start.mask}", canvas.width, canvas.height, ground="black").convert("L")
     black_white = cut.point([0] * HALF + [255] * (256 - HALF))
     if black_white.getextrema() == (0, 0):
         raise UserError("the mask is black throughout, so nothing would be painted; make white what is to change")
-    return Pictures(_covering(image, start.image, canvas.width, canvas.height), black_white)
+    return Pictures(_covering(image, f"{START} {start.image}", canvas.width, canvas.height), black_white)
 
 
 def _named(images: Images, name: str, what: str) -> Image.Image:
@@ -144,11 +146,12 @@ def _named(images: Images, name: str, what: str) -> Image.Image:
     return images[name]
 
 
-def _covering(image: Image.Image, name: str, width: int, height: int, ground: str = "white") -> Image.Image:
+def _covering(image: Image.Image, what: str, width: int, height: int, ground: str = "white") -> Image.Image:
+    """`what`: the picture, as an error names it."""
     try:
         return cover(as_rgb(image, ground), width, height)
     except UserError as error:
-        raise UserError(f"the start image {name}: {error}") from None
+        raise UserError(f"the {what}: {error}") from None
 
 
 @torch.inference_mode()

@@ -82,8 +82,9 @@ class WordPieceTokenizer(PromptTokenizer):
         assert lower_case is not None
         chinese = _flag(path, config, "tokenize_chinese_chars", True)
         assert chinese is not None
-        if isinstance(normalizer, dict) and normalizer.get("lowercase", lower_case) is not lower_case:
-            raise UserError(f"{path}: do_lower_case {lower_case} is not what {TOGETHER} says; correct one of them")
+        strip_accents = _flag(path, config, "strip_accents", None)
+        if isinstance(normalizer, dict):
+            _check_rules(path, normalizer, lower_case, strip_accents, chinese)
         names = {name: _token(path, config, key, getattr(USUAL, name)) for name, key in NAMES.items()}
         mask = _token(path, config, "mask_token", MASK)
         for entries in (more, config.get("added_tokens_decoder") or {}):
@@ -93,7 +94,7 @@ class WordPieceTokenizer(PromptTokenizer):
             max_length=max_length,
             special=SpecialTokens(**names),
             lower_case=lower_case,
-            strip_accents=_flag(path, config, "strip_accents", None),
+            strip_accents=strip_accents,
             chinese=chinese,
             mask=mask,
         )
@@ -144,9 +145,30 @@ def _together(path: Path, content: Mapping[str, Any]) -> dict[str, int]:
     if model.get("continuing_subword_prefix", PREFIX) != PREFIX:
         raise UserError(f"{path}: continuing_subword_prefix {short(model['continuing_subword_prefix'])}, needed is ##")
     vocab = model.get("vocab")
-    if not isinstance(vocab, dict) or sorted(vocab.values(), key=str) != sorted(range(len(vocab)), key=str):
+    whole = isinstance(vocab, dict) and all(type(number) is int for number in vocab.values())
+    if not isinstance(vocab, dict) or not whole or sorted(vocab.values()) != list(range(len(vocab))):
         raise UserError(f"{path} has no vocabulary of tokens and their numbers, from 0 on; copy it again")
     return vocab
+
+
+def _check_rules(
+    path: Path, normalizer: Mapping[str, Any], lower_case: bool, strip_accents: bool | None, chinese: bool
+) -> None:
+    """UserError where tokenizer.json has other rules than the configuration, or its defaults: transformers goes by
+    the latter and tokenizers by the former, and a prompt would become other tokens."""
+    rules: tuple[tuple[str, str, bool | None], ...] = (
+        ("do_lower_case", "lowercase", lower_case),
+        ("strip_accents", "strip_accents", strip_accents),
+        ("tokenize_chinese_chars", "handle_chinese_chars", chinese),
+    )
+    for key, theirs, value in rules:
+        stated = normalizer.get(theirs, value)
+        # Accents that are not spoken of go where capitals go.
+        known, found = (lower_case if rule is None and key == "strip_accents" else rule for rule in (value, stated))
+        if found is not known:
+            raise UserError(
+                f"{path}: {key} {value} is not what {TOGETHER} says, {theirs} {short(stated)}; correct one of them"
+            )
 
 
 def _flag(path: Path, config: Mapping[str, Any], key: str, default: bool | None) -> bool | None:

@@ -87,7 +87,7 @@ def open_alone(
     if not folder or (place / INDEX).is_file() or not (place / "config.json").is_file():
         return None
     if config is not None:
-        raise UserError(f"--config is for single files, and {str(path)!r} is none; leave it out")
+        raise UserError(f"the option config is for single files, and {str(path)!r} is none; leave it out")
     return _in_folder(place)
 
 
@@ -200,7 +200,7 @@ def layout_alone(part: str, network: nn.Module, prefix: str) -> dict[str, Stored
     if isinstance(network, AutoencoderKL):
         return layout(names, autoencoder_places(network.config), prefix)
     if isinstance(network, TinyAutoencoder):
-        raise UserError("a tiny autoencoder has no single-file layout here; keep it as a folder (--to diffusers)")
+        raise UserError("a tiny autoencoder has no single-file layout here; keep it as a folder, as diffusers has them")
     theirs = KINDS[part][1]
     keys = {name: prefix + theirs.theirs(name).removeprefix("text_model.") for name in names}
     return {key: Stored(key, (name,)) for name, key in keys.items()}

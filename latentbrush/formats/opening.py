@@ -50,13 +50,14 @@ def load_model(
     low_memory: bool = False,
     vae: str | Path | None = None,
 ) -> LatentDiffusion:
-    """Read a model of the Stable Diffusion family (1, 2, XL), ready to paint (eval mode).
+    """Read a model of latent diffusion, ready to paint (eval mode): Stable Diffusion 1, 2 and XL with its refiner,
+    those for inpainting, editing, depth and upscaling, the models of the LDM paper, and, as folders, DDPM's in pixels.
 
     `model`: a folder, a single file (.safetensors, or .ckpt, of which no code is run), or the name of a shipped
     model. `sampler`: instead of the scheduler that the folder names, of which then only schedule, prediction type
     and spacing are read. `prediction`: epsilon, v_prediction or sample, instead of what the model says, or what is
     assumed of a file that does not say it. `device`: cpu, cuda, cuda:1, mps, ...; auto is an accelerator where
-    there is one. `dtype`: of all weights, whatever they are stored as: float32, float16 or bfloat16; auto is
+    there is one. `dtype`: of all weights, whatever they are stored as: float32, float16, bfloat16 or float64; auto is
     float32 on a CPU, elsewhere half precision for weights that are stored so. `low_memory`: parts are on the
     device only while they work. `vae`: the folder or file of an autoencoder to take instead of the model's own.
 
@@ -175,4 +176,4 @@ def _note(model: LatentDiffusion, single: SingleFile, settings: Settings) -> str
 def _only_for_files(model: str | Path, weights: Weights | None, config: str | Path | None) -> None:
     for name, value in (("weights", weights), ("config", config)):
         if value is not None:
-            raise UserError(f"--{name} is for single files, and {str(model)!r} is none; leave it out")
+            raise UserError(f"the option {name} is for single files, and {str(model)!r} is none; leave it out")

@@ -120,7 +120,7 @@ def layouts_of(networks: Mapping[str, nn.Module], *, open_clip: bool | None = No
             prefix = OPEN_CLIP_PREFIXES[2 if "text_encoder" in networks else 1]
         elif isinstance(network, TinyAutoencoder):
             raise UserError(
-                "a tiny autoencoder has no place in a single file; keep the model as a folder (--to diffusers)"
+                "a tiny autoencoder has no place in a single file; keep the model as a folder, as diffusers has them"
             )
         else:
             assert isinstance(network, CLIPTextModel)

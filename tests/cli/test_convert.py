@@ -67,5 +67,7 @@ def test_refusals(refused: Callable[..., str], run: Callable[..., Any], model_fo
     assert "does not end with .safetensors" in refused("convert", model_folder, "x.ckpt", "--to", "single-file")
     assert "format 'onnx' is unknown" in refused("convert", model_folder, "x", "--to", "onnx")
     assert "'velocity'" in refused("convert", model_folder, "x", "--to", "diffusers", "--prediction", "velocity")
-    assert "--weights is for single files" in refused("txt2img", "x", "--model", model_folder, "--weights", "ema")
+    assert "the option weights is for single files" in refused(
+        "txt2img", "x", "--model", model_folder, "--weights", "ema"
+    )
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["broken.ckpt"]

@@ -197,7 +197,7 @@ def test_weights_are_chosen_only_where_there_is_a_choice(run: Run, model_folder:
 
 @pytest.mark.capability("safety-check", "one-line-errors")
 def test_a_model_without_a_safety_checker(refused: Run, run: Run, model_folder: Path, tmp_path: Path) -> None:
-    said = "has no safety_checker; leave out --safety-check"
+    said = "has no safety_checker; paint without the safety check"
     assert said in refused(*painting(model_folder, "x.png", "--safety-check"))
     assert run("convert", model_folder, "one.safetensors", "--to", "single-file").code == 0
     assert said in refused(*painting(tmp_path / "one.safetensors", "x.png", "--safety-check"))

@@ -209,7 +209,7 @@ def test_what_is_chosen_wins(whole: Path, saved: Path, tmp_path: Path) -> None:
         with pytest.raises(UserError, match="prediction 'velocity' is unknown; choose one of epsilon"):
             call(whole, prediction="velocity")
     for option in ("weights", "config"):
-        with pytest.raises(UserError, match=f"--{option} is for single files"):
+        with pytest.raises(UserError, match=f"the option {option} is for single files"):
             load_model(saved, **{option: "ema"})
 
 

@@ -28,7 +28,9 @@ from safetensors.torch import load_file
 from test_networks import close
 from test_pictures import PUBLISHED, compare, ours
 from tiny_ldm import VOCABULARY, tiny_bert, tiny_bert_tokenizer, tiny_ldm, write_vocabulary
+from tokenizers import Tokenizer as BackendTokenizer
 from torch import Tensor
+from transformers import BertTokenizer
 
 from latentbrush import Canvas, GuidanceRequest, ImageRequest, Sampling, load
 from latentbrush.conditioning import WordPieceTokenizer, spell
@@ -194,6 +196,33 @@ def test_tokens(kind: str, saved: Path, tmp_path: Path) -> None:
     assert WordPieceTokenizer.from_folder(tmp_path / "again", max_length=77).encode(TEXTS).tolist() == _ids(TEXTS)
 
 
+@pytest.mark.parametrize(
+    ("key", "rule"),
+    [("strip_accents", "strip_accents"), ("tokenize_chinese_chars", "handle_chinese_chars")],
+)
+def test_rules_that_two_files_state(key: str, rule: str, saved: Path, tmp_path: Path) -> None:
+    """The normalizer is what the tokenizers library goes by, the configuration what transformers goes by."""
+    folder = tmp_path / "tokenizer"
+    shutil.copytree(saved / "tokenizer", folder)
+    content, config = read_json(folder / "tokenizer.json"), read_json(folder / "tokenizer_config.json")
+    for value in (True, False):
+        content["normalizer"][rule] = value
+        write_json(folder / "tokenizer.json", content)
+        write_json(folder / "tokenizer_config.json", config | {key: value})
+        texts = ["A RED CAFÉ cat", "빨간 猫猫"]
+        wanted = BertTokenizer.from_pretrained(folder)(texts, padding="max_length", max_length=77, truncation=True)
+        assert BackendTokenizer.from_file(str(folder / "tokenizer.json")).encode(texts[0]).ids == [
+            token for token, seen in zip(wanted.input_ids[0], wanted.attention_mask[0], strict=True) if seen
+        ]
+        assert WordPieceTokenizer.from_folder(folder, max_length=77).encode(texts).tolist() == wanted.input_ids
+        write_json(folder / "tokenizer_config.json", config | {key: not value})
+        with pytest.raises(UserError, match=f"{key} {not value} is not what tokenizer.json says, {rule} {value}"):
+            WordPieceTokenizer.from_folder(folder, max_length=77)
+    write_json(folder / "tokenizer_config.json", {name: config[name] for name in config if name != key})
+    with pytest.raises(UserError, match=f"{key} (True|None) is not what tokenizer.json says, {rule} False"):
+        WordPieceTokenizer.from_folder(folder, max_length=77)
+
+
 @settings(max_examples=150, deadline=None)
 @given(st.text(alphabet=st.sampled_from("abcdeghinoprstuf ,.'!-É猫빨間\u0301\t[]MASK0129🎨"), max_size=40))
 def test_any_text(text: str) -> None:
@@ -248,7 +277,10 @@ def _changed(folder: Path, tmp_path: Path, name: str, **fields: Any) -> Path:
             "added token '.CLS.' with number 2 is none of BERT's",
         ),
         ("tokenizer/tokenizer.json", {"model": {"type": "BPE"}}, "holds a 'BPE' tokeniser; needed is BERT's"),
-        ("tokenizer/tokenizer.json", {"model": {"type": "WordPiece", "vocab": {"a": 7}}}, "no vocabulary of tokens"),
+        *(
+            ("tokenizer/tokenizer.json", {"model": {"type": "WordPiece", "vocab": vocab}}, "no vocabulary of tokens")
+            for vocab in ({"a": 7}, {"a": 0.0}, {"a": 0, "b": True}, {"a": "0"}, {"a": None}, {"a": [0]}, [0], None)
+        ),
         (
             "model_index.json",
             {"bert": ["transformers", "BertModel"]},

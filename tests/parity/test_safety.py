@@ -161,7 +161,7 @@ def test_models_without_one(folder: Path, tmp_path: Path) -> None:
     convert(folder, tmp_path / "one.safetensors", to="single-file")
     save_tiny_pipeline(tmp_path / "plain")
     for place in (tmp_path / "one.safetensors", tmp_path / "plain"):
-        with pytest.raises(UserError, match="has no safety_checker; leave out --safety-check"):
+        with pytest.raises(UserError, match="has no safety_checker; paint without the safety check"):
             with_safety_check(load(place), place)
 
 

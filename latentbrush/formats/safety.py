@@ -75,8 +75,8 @@ def with_safety_check(model: LatentDiffusion, name: str | Path) -> LatentDiffusi
     folder = None if single_file(name) is not None else resolve_model(name)
     if folder is None or not (folder / CHECKER).is_dir():
         raise UserError(
-            f"the model {str(name)!r} has no {CHECKER}; paint without the safety check (--safety-check), or give a folder "
-            "with one"
+            f"the model {str(name)!r} has no {CHECKER}; paint without the safety check (--safety-check), or give a "
+            "folder with one"
         )
     dtype = torch.float64 if model.dtype == torch.float64 else torch.float32
     check = load_safety_check(folder, dtype=dtype)

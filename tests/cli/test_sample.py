@@ -110,7 +110,7 @@ def test_what_does_not_belong_together_is_refused(
     assert "has no tokeniser" in refused("tokens", "a red heart", "--model", pixels_folder)
     for to in ("single-file", "diffusers"):
         line = refused("convert", pixels_folder, "x.safetensors", "--to", to)
-        assert "a model without words, which is kept as a folder" in line
+        assert "a model of pixels, which is kept as a folder" in line
 
 
 @pytest.mark.capability("model-info")

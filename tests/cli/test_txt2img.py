@@ -92,9 +92,10 @@ def nones(value: Any) -> list[str]:
 def test_painting_the_carried_request_again_gives_the_same_pixels(run: Callable[..., Any], model_folder: Path) -> None:
     run(*painting(model_folder, "--count", "2", "--out", "x.png"))
     request = read_record(Path("x-0.png")).request
-    # No picture to start from or to read, no sizes to be told, nothing beside the model's own files; every other
-    # choice is written down, not left to a model's defaults.
-    unsaid = {"start": True, "control": True, "micro": True, "model": {"prediction", "weights", "fast_decoder", "vae"}}
+    # No picture to start from or to read, no sizes or class to be told, nothing beside the model's own files; every
+    # other choice is written down, not left to a model's defaults.
+    unsaid: dict[str, Any] = dict.fromkeys(("start", "control", "micro", "label"), True)
+    unsaid["model"] = {"prediction", "weights", "fast_decoder", "vae"}
     assert nones(request.model_dump(exclude=unsaid)) == []
     images = generate(load_model(request.model.name, sampler=request.sampling.sampler), request)
     for i, image in enumerate(images):

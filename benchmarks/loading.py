@@ -5,7 +5,8 @@
 Writes the folder itself, of random weights in each type (2.1 and 4.3 GB, one at a time, in a temporary folder), and
 checks first that both sides hold the same tensors, by name and bit. Then the sides take turns, each in a fresh process:
 
-- opened: from the call that loads to its return;
+- fresh process: from its start, libraries and all, until it is ready, which is what whoever opens a model waits for;
+- opened: from the call that loads to its return; here every number is read then, for what is not finite is refused;
 - ready: until every number has been read once, for libraries may leave them in the file until they are needed;
 - peak memory: the most that the process ever had resident, mapped pages of the file included, less what the libraries
   had taken before; in relation to the size of the folder.
@@ -25,6 +26,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
@@ -100,21 +102,24 @@ def check_equal(folder: Path, dtype: str) -> None:
 
 def measure(folder: Path, dtype: str, size: int, repeats: int) -> list[Row]:
     """One row a figure, the sides in turn."""
-    opened, processor = Row(f"{dtype}, opened", "s", limit=1.0), Row(f"{dtype}, opened, processor", "s")
-    ready = Row(f"{dtype}, ready", "s", limit=1.0)
+    process = Row(f"{dtype}, fresh process, until ready", "s", limit=1.0)
+    opened, processor = Row(f"{dtype}, opened", "s"), Row(f"{dtype}, opened, processor", "s")
+    ready = Row(f"{dtype}, ready", "s")
     peak_opened = Row(f"{dtype}, peak memory to open", "of the folder")
     peak_ready = Row(f"{dtype}, peak memory to be ready", "of the folder")
     whole = Row(f"{dtype}, peak memory, libraries too", "MB")
     for _ in range(repeats):
         for side in SIDES:
+            start = time.perf_counter()
             told = asked(side, folder, dtype)
+            process.add(side, time.perf_counter() - start)
             opened.add(side, told["opened"])
             processor.add(side, told["processor"])
             ready.add(side, told["ready"])
             peak_opened.add(side, (told["peak_opened"] - told["libraries"]) / size)
             peak_ready.add(side, (told["peak_ready"] - told["libraries"]) / size)
             whole.add(side, told["peak_ready"] / 1e6)
-    return [opened, processor, ready, peak_opened, peak_ready, whole]
+    return [process, opened, processor, ready, peak_opened, peak_ready, whole]
 
 
 def memory_met(rows: list[Row]) -> bool:

@@ -163,7 +163,8 @@ def _check_depth(value: Any, levels: int) -> None:
         if not levels:
             raise ValueError(f"it has more than {MAX_DEPTH} levels")
         for inner in value.values() if isinstance(value, dict) else value:
-            _check_depth(inner, levels - 1)
+            if isinstance(inner, dict | list):  # asked here, too: a vocabulary has tens of thousands of numbers
+                _check_depth(inner, levels - 1)
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -23,6 +23,8 @@ SHORTER = {
     "latentbrush train recipes/emoji.yaml": ["--set", "steps=2", "--set", "batch=4", "--set", "defaults.steps=1"],
     "latentbrush evaluate composition": ["--seeds", "1"],
     "python benchmarks/text_to_image.py": ["--repeats", "1", "--steps", "2", "--threads", "1"],
+    "python benchmarks/loading.py": ["--repeats", "1", "--size", "tiny"],
+    "python benchmarks/full_size.py": ["--repeats", "1", "--steps", "1", "--size", "tiny"],
 }
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from tokenizers import AddedToken
 
@@ -54,13 +55,10 @@ class TokenizerFiles:
 
 def parse_merges(entries: Iterable[str | Sequence[str]]) -> list[tuple[str, str]]:
     """Merges as tokenizers writes them, pairs or (before 0.20) 'left right'. ValueError for others."""
-    merges = []
-    for entry in entries:
-        left, right = entry.split(" ") if isinstance(entry, str) else entry
-        if not (isinstance(left, str) and isinstance(right, str)):
-            raise TypeError(f"a merge of {left!r} and {right!r}, which are no tokens")
-        merges.append((left, right))
-    return merges
+    merges = [tuple(entry.split(" ") if isinstance(entry, str) else entry) for entry in entries]
+    if set(map(len, merges)) - {2} or set(map(type, chain.from_iterable(merges))) - {str}:
+        raise ValueError("a merge is no pair of tokens")
+    return cast("list[tuple[str, str]]", merges)
 
 
 def read_tokenizer(directory: Path) -> TokenizerFiles:
@@ -102,7 +100,7 @@ def _vocabulary(path: Path, model: Any) -> tuple[dict[str, int], list[tuple[str,
             f"{path} ends words with {model['end_of_word_suffix']!r}; CLIP's tokeniser ends them with '</w>'"
         )
     vocab = model.get("vocab")
-    if not isinstance(vocab, dict) or not all(_is_number(i) for i in vocab.values()):
+    if not isinstance(vocab, dict) or not _are_numbers(vocab.values()):
         raise UserError(f"{path} has no vocabulary of tokens and their numbers, 0 to {MAX_NUMBER}; copy it again")
     if len(set(vocab.values())) != len(vocab):
         raise UserError(f"{path} gives one number to two tokens; copy it again")
@@ -110,10 +108,10 @@ def _vocabulary(path: Path, model: Any) -> tuple[dict[str, int], list[tuple[str,
         merges = parse_merges(model.get("merges") or [])
     except (TypeError, ValueError):
         raise UserError(f"the merges beside {path} are not pairs of tokens; copy them again") from None
-    for left, right in merges:
-        for token in (left, right, left + right):
-            if token not in vocab:
-                raise UserError(f"{path} lacks {token!r}, which its merges need; the two are of unlike models")
+    # Sets, for these are tens of thousands, and whoever opens a model waits for them.
+    lacking = {*map("".join, merges), *chain.from_iterable(merges)} - vocab.keys()
+    if lacking:
+        raise UserError(f"{path} lacks {min(lacking)!r}, which its merges need; the two are of unlike models")
     return vocab, merges
 
 
@@ -123,6 +121,11 @@ def _flags(entry: Mapping[str, Any]) -> dict[str, bool]:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_NUMBER
+
+
+def _are_numbers(values: Collection[Any]) -> bool:
+    """As `_is_number` of every one."""
+    return not set(map(type, values)) - {int} and (not values or (min(values) >= 0 and max(values) <= MAX_NUMBER))
 
 
 def _added_tokens(path: Path, entries: Any) -> dict[int, AddedToken]:

@@ -194,7 +194,7 @@ def gpt2(folder: Path) -> None:
         (no_json, r"vocab.json cannot be read as JSON"),
         (a_list, "holds a JSON list, needed is an object"),
         (numbers_twice, "gives one number to two tokens"),
-        (foreign_merges, "lacks 'zz', which its merges need"),
+        (foreign_merges, "lacks 'qq</w>', which its merges need"),
         (merges_of_three, "are not pairs of tokens"),
         (left_padding, "padding_side 'left' is not supported; only 'right' is"),
         (no_room, "max_length is 2, but must be at least 3"),

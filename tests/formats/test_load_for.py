@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 from latentbrush.errors import UserError
-from latentbrush.formats import load_for, save_autoencoder, save_model, save_tiny_autoencoder
+from latentbrush.formats import load_for, load_model, save_autoencoder, save_model, save_tiny_autoencoder
 from latentbrush.model import LatentDiffusion
 from latentbrush.nn import TinyAutoencoder, TinyConfig
 from latentbrush.request import ImageRequest, ModelRequest, Stage
@@ -60,3 +61,16 @@ def test_what_the_model_has_not_is_refused(folders: dict[str, Path]) -> None:
     ):
         with pytest.raises(UserError, match=said):
             load_for(naming(folders, **more))
+
+
+def test_opening_leaves_the_search_for_garbage_as_it_was(tmp_path: Path) -> None:
+    for collects in (True, False):
+        (gc.enable if collects else gc.disable)()
+        try:
+            load_model("emoji", device="cpu")
+            assert gc.isenabled() is collects
+            with pytest.raises(UserError):
+                load_model(tmp_path)
+            assert gc.isenabled() is collects
+        finally:
+            gc.enable()

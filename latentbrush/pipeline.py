@@ -153,12 +153,12 @@ def paint(
             again = _sampled(model, said, seeds, request, on_step, given or Given(), draws)
         x = x.float()
         x[spoilt] = again[spoilt]
-    weight = request.guidance.weight
+    weight = f"{request.guidance.weight:g}"
+    if model.task == "editing":
+        weight += f" and {request.control.weight:g} by the picture"
 
     def refusal(i: int) -> str:
-        return (
-            f"the picture of seed {seeds[i]} is not finite at guidance {weight:g}; choose less guidance or more steps"
-        )
+        return f"the picture of seed {seeds[i]} is not finite at guidance {weight}; choose less guidance or more steps"
 
     with decoding(model, request) as decoder:
         return decoded(decoder, x, refusal, tiling or Tiling(request.canvas.tiles))

@@ -123,7 +123,7 @@ class Sampling(_Block):
     steps: Annotated[StrictInt, Field(ge=1)] | None = None
     seed: Annotated[StrictInt, Field(ge=0, lt=2**63)] | None = None
     count: Annotated[StrictInt, Field(ge=1, le=100_000)] = 1
-    batch_size: Annotated[StrictInt, Field(ge=1)] = 16
+    batch_size: Annotated[StrictInt, Field(ge=1, le=100_000)] = 16
 
     def batches(self) -> Iterator[Batch]:
         """All pictures, in the batches in which they are painted."""

@@ -159,8 +159,12 @@ def _place(name: str) -> str:
         return name
 
 
-NEEDED = {"editing": "a picture to edit", "depth-to-image": "a depth map", "upscaling": "a small picture"}
-"""Task -> what the control's picture is."""
+NEEDED = {
+    "editing": ("a picture to edit", "edit"),
+    "depth-to-image": ("a depth map", "depth2img"),
+    "upscaling": ("a small picture", "upscale"),
+}
+"""Task -> what the control's picture is, and the command that takes it."""
 NOISE_LEVEL = 20
 """Of an upscaler's small picture, unless the request says another."""
 
@@ -179,11 +183,15 @@ def _check_task(model: LatentDiffusion, request: ImageRequest) -> None:
             "control (latentbrush upscale), and leave the start out"
         )
     if needed is not None and request.control.image is None:
-        raise UserError(f"the model was trained for {model.task}: it needs {needed}; name one as the request's control")
+        what, command = needed
+        raise UserError(
+            f"the model was trained for {model.task}: it needs {what}; give it as the request's control "
+            f"(latentbrush {command})"
+        )
     if needed is None and request.control.image is not None:
         raise UserError(
-            f"the model was trained for {model.task} and reads no picture beside the words; leave that (the control) "
-            "out, or name a model trained for editing, depth-to-image or upscaling (--model)"
+            f"the model is for {model.task} and reads no picture beside what it is told; leave that (the control) out, "
+            "or name a model trained for editing, depth-to-image or upscaling (--model)"
         )
 
 
@@ -248,5 +256,7 @@ def _resolved_micro(model: LatentDiffusion, micro: Micro, size: tuple[int, int])
     if model.micro_count:
         return micro.model_copy(update={"original": micro.original or size, "target": micro.target or size})
     if micro != Micro():
-        raise UserError("the model is told no sizes or scores beside the words; leave the request's micro out")
+        raise UserError(
+            "the model is told no sizes, crop or scores beside the words, and the request has some; leave them out"
+        )
     return micro

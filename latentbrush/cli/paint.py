@@ -4,6 +4,7 @@ files; and `sample`, from neither."""
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -20,6 +21,7 @@ from latentbrush.errors import UserError, short
 from latentbrush.request import Control, ImageRequest, Stage, Start
 
 if TYPE_CHECKING:  # the pipeline imports torch
+    from latentbrush.conditioning import Task
     from latentbrush.model import LatentDiffusion
     from latentbrush.pipeline import Images
 
@@ -117,7 +119,8 @@ def edit(
     """Change a picture as PROMPT tells, by a model trained for that (InstructPix2Pix)."""
     request, photo = options.request(prompt), photo_in(image)
     control = Control(image=photo.sha256, weight=image_guidance)
-    paint_to_files(request.model_copy(update={"control": control}), options, {photo.sha256: photo.image})
+    images = {photo.sha256: photo.image}
+    paint_to_files(request.model_copy(update={"control": control}), options, images, task="editing")
 
 
 @partial(with_paint_options, without=XL_OPTIONS)
@@ -135,12 +138,11 @@ def depth2img(
     request, read = options.request(prompt, Start(strength=strength)), photo_in(depth)
     update, images = {"control": Control(image=read.sha256)}, {read.sha256: read.image}
     if image is None:
-        return paint_to_files(request.model_copy(update=update), options, images)
+        return paint_to_files(request.model_copy(update=update), options, images, task="depth-to-image")
     photo = photo_in(image)
     start = Start(image=photo.sha256, strength=strength)
-    return paint_to_files(
-        request.model_copy(update={**update, "start": start}), options, images | {photo.sha256: photo.image}
-    )
+    request, images = request.model_copy(update={**update, "start": start}), images | {photo.sha256: photo.image}
+    return paint_to_files(request, options, images, task="depth-to-image")
 
 
 @partial(with_paint_options, without=("canvas", *XL_OPTIONS))
@@ -160,7 +162,7 @@ def upscale(
     control = control.model_copy(update={"image": photo.sha256})
     request = request.model_copy(update={"control": control})
     images, stem = {photo.sha256: photo.image}, f"{picture.stem[:50]}-upscaled"
-    paint_to_files(request, options, images, words=None, stem=stem)
+    paint_to_files(request, options, images, words=None, task="upscaling", stem=stem)
 
 
 def paint_to_files(
@@ -169,11 +171,13 @@ def paint_to_files(
     images: Images | None = None,
     *,
     words: bool | None = True,
+    task: Task | None = None,
     stem: str | None = None,
 ) -> None:
     """Serve a request into PNG files; refuses what cannot be written before any work is done.
 
-    `words`: is the command for models that read them, or for the others? None for both. `stem`: of the files' names
+    `words`: is the command for models that read them, or for the others? None for both. `task`: that of the models it
+    is for, where others read such pictures, too. `stem`: of the files' names
     where --out says none, instead of the prompt's words.
     """
     from latentbrush.formats import check_writable, output_paths, save_picture, texts_of
@@ -181,6 +185,7 @@ def paint_to_files(
 
     model = options.load(request)
     _check_words(model, request.model.name, words=words)
+    _check_task(model, request.model.name, task)
     request = resolve(model, request, images)
     plan = plan_of(model, request)
     paths = output_paths(options.out, request, stem)
@@ -208,4 +213,17 @@ def _check_words(model: LatentDiffusion, name: str, *, words: bool | None) -> No
         raise UserError(f"the model {short(name)} reads no words; paint with it by latentbrush sample --model {name}")
     raise UserError(
         f"the model {short(name)} reads words; paint with it by latentbrush txt2img PROMPT, or name another (--model)"
+    )
+
+
+COMMANDS: Mapping[Task, str] = {"editing": "edit", "depth-to-image": "depth2img", "upscaling": "upscale"}
+"""Of models that read a picture at every step."""
+
+
+def _check_task(model: LatentDiffusion, name: str, task: Task | None) -> None:
+    if task is None or model.task == task or model.task not in COMMANDS:
+        return  # that it reads no such picture, the request tells
+    raise UserError(
+        f"the model {short(name)} is for {model.task}, this command for {task}; take latentbrush "
+        f"{COMMANDS[model.task]}, or name another model (--model)"
     )

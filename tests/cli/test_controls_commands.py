@@ -63,7 +63,25 @@ def test_the_picture_is_read_and_painted_again(
     outcome = run("reproduce", "x.png", "--control", picture, "--out", "again.png")
     assert "identical to x.png" in outcome.out, outcome.err
     assert option in refused(command, "a red heart", *where)
-    assert "reads no picture beside the words" in refused(command, "a red heart", option, picture)
+    assert "reads no picture beside what it is told" in refused(command, "a red heart", option, picture)
+
+
+@pytest.mark.capability("instruct-pix2pix", "depth-to-image", "one-line-errors")
+def test_one_does_not_do_the_others_work(refused: Callable[..., str], folders: dict[str, Path], picture: Path) -> None:
+    options = {"edit": "--image", "depth2img": "--depth"}
+    for command, other in (("edit", "depth2img"), ("depth2img", "edit")):
+        said = refused(command, "a red heart", "--model", folders[other], options[command], picture, "--out", "x.png")
+        assert f"take latentbrush {other}, or name another model" in said
+    for command in options:
+        said = refused("upscale", picture, "a red heart", "--model", folders[command], "--out", "x.png")
+        assert f"this command for upscaling; take latentbrush {command}" in said
+        said = refused("txt2img", "a red heart", "--model", folders[command], "--out", "x.png")
+        assert f"(latentbrush {command})" in said
+    assert not Path("x.png").exists()
+    said = refused(
+        *("edit", "a", "--model", folders["edit"], "--image", picture, "--image-guidance", "1e300", "--out", "x.png")
+    )
+    assert "1e+300 by the picture" in said
 
 
 @pytest.mark.capability("depth-to-image")

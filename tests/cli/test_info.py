@@ -145,3 +145,7 @@ def test_what_is_no_model(refused: Callable[..., str], model_folder: Path, tmp_p
         assert said in refused("info", name)
         assert said in refused("info", name, "--json")
     assert "'magic'" in refused("info", model_folder, "--sampler", "magic")
+
+
+def test_more_at_once_than_a_request_can_have(refused: Callable[..., str]) -> None:
+    assert "100000" in refused("info", "--memory", "--batch-size", "1000000000000000000")

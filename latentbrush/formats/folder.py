@@ -218,6 +218,8 @@ def _check_aesthetic(directory: Path, index: Index, model: LatentDiffusion) -> N
 def _read_scheduler(directory: Path, index: Index, sampler: str | None) -> Scheduler:
     fields = fields_of(place_of(directory, SCHEDULER) / CONFIG)
     scheduler = read_scheduler(fields, index.scheduler, sampler, clips=index.keeps_clip)
+    if index.never_starts_slowly and sampler is None and scheduler.sampler == "pndm":
+        scheduler = replace(scheduler, sampler="plms")
     if not index.keeps_offset:
         return scheduler
     return replace(scheduler, plan_options={**scheduler.plan_options, "steps_offset": fields.whole("steps_offset", 0)})

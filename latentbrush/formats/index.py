@@ -151,6 +151,11 @@ class Index:
         return self.pipeline not in NEVER_CLIPPED
 
     @property
+    def never_starts_slowly(self) -> bool:
+        """Does its pipeline leave out PNDM's Runge-Kutta steps, whatever the scheduler's file says? One does."""
+        return self.pipeline == PIPELINES["inpainting"]
+
+    @property
     def classes(self) -> Mapping[str, tuple[str, tuple[str, ...]]]:
         """Part -> the library and the classes that it may be of, the one that we write first."""
         return _classes(self.parts, wordless=self.wordless, own_unet=self.own_unet)

@@ -41,6 +41,8 @@ CASES = [
 ]
 # diffusers' class draws its noise in float32 whatever the type, and numbers of another type are another stream.
 IN_SINGLE = ("dpmpp_2m_sde",)
+# That pipeline leaves PNDM's Runge-Kutta steps out, whatever the file says.
+FORCED = {("sd1-inpainting", "pndm"): "plms"}
 # The pipelines give every scheduler that knows an eta that of DDIM, 0, instead of its own default.
 OWN = {"tcd": {"eta": 0.3}}
 
@@ -88,7 +90,7 @@ def test_pictures(
     exchange(folder, sampler)
     dtype, tolerance = (torch.float32, SINGLE) if sampler in IN_SINGLE else (torch.float64, PUBLISHED)
     model, pipeline = load(folder, dtype=dtype), family.opened(folder, dtype)
-    assert model.sampler == sampler
+    assert model.sampler == FORCED.get((family.row, sampler), sampler)
     assert type(pipeline.scheduler) is SCHEDULERS[sampler]
     own = OWN.get(sampler, {}) if "eta" in inspect.signature(pipeline.__call__).parameters else {}
     for steps in STEPS:

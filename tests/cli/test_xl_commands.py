@@ -123,7 +123,7 @@ def test_the_forward_process(run: Callable[..., Any], folders: dict[str, Path]) 
 def test_what_is_refused(refused: Callable[..., str], folders: dict[str, Path], model_folder: Path) -> None:
     plain, base = ["txt2img", "a", "--model", model_folder], ["txt2img", "a", "--model", folders["base"]]
     for more in (["--original-size", "8x8"], ["--crop", "1,1"], ["--target-size", "8x8"], ["--aesthetic", "5"]):
-        assert "told no sizes or scores beside the words" in refused(*plain, *more)
+        assert "told no sizes, crop or scores beside the words" in refused(*plain, *more)
     assert "is not a place; give X,Y in pixels" in refused(*base, "--crop", "3")
     assert "both must lie in 0 to 16384" in refused(*base, "--crop", "-3,0")
     assert "less than or equal to 10" in refused(*base, "--aesthetic", "11")

@@ -17,8 +17,8 @@ class Linear(nn.Linear):
 
     For a product of matrices torch asks Intel's MKL, which takes the widest instructions on Intel's processors only;
     its convolutions ask oneDNN, which goes by what the processor can do. On an AMD EPYC with AVX-512 the same layer
-    takes 0.4 to 0.8 of the time this way, forwards and backwards (benchmarks/linear.py). Channels come last in the convolution,
-    so that nothing is moved in memory.
+    takes 0.4 to 0.8 of the time this way, forwards and backwards (benchmarks/linear.py). Channels come last in the
+    convolution, so that nothing is moved in memory.
     """
 
     def forward(self, x: Tensor) -> Tensor:

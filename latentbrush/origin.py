@@ -10,7 +10,7 @@ from pathlib import Path
 from latentbrush.errors import UserError
 from latentbrush.files import MAX_TEXT
 
-__all__ = ["Origin"]
+__all__ = ["Origin", "sha256_of"]
 
 
 class Origin:
@@ -40,14 +40,14 @@ class Origin:
 
         Computed when first asked for, 1 to 2 seconds a gigabyte, so that whoever never asks does not wait.
         """
-        return {self._name(path): _sha256(path) for path, stamp in self._weights.items() if _stamp(path) == stamp}
+        return {self._name(path): sha256_of(path) for path, stamp in self._weights.items() if _stamp(path) == stamp}
 
     @cached_property
     def settings(self) -> str | None:
         """One SHA-256 of all settings files, with their names; None if one of them changed since it was read."""
         if any(_stamp(path) != stamp for path, stamp in self._settings.items()):
             return None
-        lines = [f"{_sha256(path)}  {self._name(path)}\n" for path in sorted(self._settings)]
+        lines = [f"{sha256_of(path)}  {self._name(path)}\n" for path in sorted(self._settings)]
         return hashlib.sha256("".join(lines).encode(errors="surrogateescape")).hexdigest()
 
     def _name(self, path: Path) -> str:
@@ -63,6 +63,7 @@ def _stamp(path: Path) -> tuple[int, int] | None:
     return status.st_size, status.st_mtime_ns
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """Of a file's bytes, in hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -75,8 +75,8 @@ def test_a_setting_has_an_end(folder: Path) -> None:
 def test_files_are_read_once_and_only_when_asked(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A gigabyte takes seconds."""
     read: list[Path] = []
-    original = origin._sha256
-    monkeypatch.setattr(origin, "_sha256", lambda path: (read.append(path), original(path))[1])
+    original = origin.sha256_of
+    monkeypatch.setattr(origin, "sha256_of", lambda path: (read.append(path), original(path))[1])
     found = origin_of(folder)
     assert read == []
     assert found.weights is found.weights

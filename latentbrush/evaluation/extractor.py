@@ -1,0 +1,62 @@
+"""What turns pictures into the features that metrics compare, and says of itself all that a figure depends on."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+from latentbrush.errors import UserError
+
+__all__ = ["Extractor", "ExtractorIdentity", "Features"]
+
+
+@dataclass(frozen=True)
+class Features:
+    """Of B pictures: `pooled` (B, d); `spatial` (B, e), what sFID compares, and `logits` (B, k) over classes, which
+    IS reads, where the network has them."""
+
+    pooled: Tensor
+    spatial: Tensor | None = None
+    logits: Tensor | None = None
+
+    def spatial_or_refuse(self) -> Tensor:
+        if self.spatial is None:
+            raise UserError("sFID needs features of places, which this extractor has not; give Inception's weights")
+        return self.spatial
+
+    def logits_or_refuse(self) -> Tensor:
+        if self.logits is None:
+            raise UserError("IS needs classes, which this extractor does not tell; give Inception's weights")
+        return self.logits
+
+
+@dataclass(frozen=True)
+class ExtractorIdentity:
+    """What two figures must share to be compared (Parmar et al. 2022 show how much the resize alone moves FID).
+
+    `name`: for people; `digest`: of the weights, 'sha256:...'; `side`: pixels that the network sees; `resize`: by what
+    they are brought there; `precision`: of its arithmetic.
+    """
+
+    name: str
+    digest: str
+    side: int
+    resize: str
+    precision: str
+
+    def to_json(self) -> dict[str, str | int]:
+        return asdict(self)
+
+
+class Extractor(Protocol):
+    """uint8 pictures (B, 3, H, W), of any one size -> `Features`, float32 on the CPU, in eval mode, no gradients.
+
+    The same pictures give the same features whatever the batch, up to roundings of the kernels.
+    """
+
+    @property
+    def identity(self) -> ExtractorIdentity: ...
+
+    def __call__(self, pictures: Tensor) -> Features: ...

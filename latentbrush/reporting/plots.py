@@ -19,7 +19,10 @@ MOST_WITHIN = 6
 
 @dataclass(frozen=True)
 class Series:
-    """A line through (x, y); `low` and `high`: an interval about each y, drawn as a band. `faint`: in grey, behind the others."""
+    """A line through (x, y); `low` and `high`: an interval about each y, drawn as a band.
+
+    `faint`: in grey, behind the others.
+    """
 
     name: str
     x: Sequence[float]

@@ -146,7 +146,8 @@ def discretised_log_likelihood(x: Tensor, mean: Tensor, log_variance: Tensor) ->
     flip = low + high > 0
     low, high = torch.where(flip, -high, low), torch.where(flip, -low, high)
     above, below = torch.special.log_ndtr(high), torch.special.log_ndtr(low)
-    return above + torch.log(-torch.expm1(below - above))
+    mass: Tensor = above + torch.log(-torch.expm1(below - above))
+    return mass
 
 
 def gaussian_log_density(x: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:

@@ -105,14 +105,15 @@ def frechet_interval(features: Tensor, reference: Moments, *, level: float = LEV
     S_r^(1/2))^(-1/2) S_r^(1/2), its gradient by the covariance S, a feature f moves it by 2 (f - m).(m - m_r) +
     (f - m)' G (f - m), about its mean. Their squares give the variance, one decomposition in all. Resampling, which
     costs one each time, overstates the spread where n is not many times d, for duplicates make the covariance poorer:
-    at n = 3 d by some 80%, against 20% here, while its percentiles miss the expectation altogether. Where both sets are alike
-    the interval is too wide, never too narrow. UserError as `frechet_distance`, and for fewer than 2 pictures.
+    at n = 3 d by some 80%, against 20% here, while its percentiles miss the expectation altogether. Where both sets
+    are alike the interval is too wide. UserError as `frechet_distance`, and for fewer than 2 pictures.
     """
     values = as_finite(features).cpu()
     _check(len(values), LEAST_RESAMPLES, level)
     own = weighted_moments(values, torch.ones(len(values), dtype=torch.float64))
     estimate = frechet_distance(own, reference)
-    gradient = _gradient(own.covariance, reference.covariance)
+    # Sums of squares are divided by n - 1.
+    gradient = _gradient(own.covariance, reference.covariance) * (len(values) / (len(values) - 1))
     step = 2 * (own.mean - reference.mean)
     parts = []
     for part in torch.split(values, AT_ONCE):
@@ -141,7 +142,7 @@ def weighted_moments(features: Tensor, counts: Tensor) -> Moments:
 
 
 def resampled_counts(count: int, resamples: int, seed: int) -> Iterator[Tensor]:
-    """How often each of `count` pictures is among as many drawn with replacement, (count,) float64; `resamples` of it."""
+    """How often each of `count` pictures is among as many drawn with replacement: `resamples` of (count,) float64."""
     generator = torch.Generator().manual_seed(seed)
     for _ in range(resamples):
         drawn = torch.randint(count, (count,), generator=generator)

@@ -80,6 +80,7 @@ def bound_levels(schedule: Schedule, n_steps: int | None = None) -> list[Level]:
     return [Level(math.sqrt(a), math.sqrt(1 - a), float(t)) for a, t in zip(abar.tolist(), times.tolist(), strict=True)]
 
 
+@torch.no_grad()
 def variational_bound(
     denoise: Denoise,
     x0: Tensor,

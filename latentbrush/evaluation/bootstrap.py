@@ -7,7 +7,7 @@ Frechet distance is biased upwards by as much as N is small (Chong and Forsyth 2
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from statistics import NormalDist
 from typing import Any, Literal
@@ -85,16 +85,32 @@ def bootstrap_interval(
     return _interval(values, estimate, centre, seed, level)
 
 
-def mean_interval(values: Tensor, *, resamples: int = 1000, seed: int = 0, level: float = LEVEL) -> Interval:
+def mean_interval(
+    values: Tensor,
+    *,
+    clusters: Sequence[Hashable] | None = None,
+    resamples: int = 1000,
+    seed: int = 0,
+    level: float = LEVEL,
+) -> Interval:
     """Of the mean of a figure that each picture has by itself, (n,): PSNR, SSIM, LPIPS, CLIP score. By percentiles.
 
-    UserError as `bootstrap_interval`; infinite values (PSNR of equal pictures) among them.
+    `clusters`: which of n pictures belong together, such as paintings of one caption; they are drawn whole, for they
+    are alike, and count for less than as many strangers. UserError as `bootstrap_interval`, for as few clusters as
+    for pictures, and for infinite values (PSNR of equal pictures).
     """
-    if values.ndim != 1:
-        raise ValueError(f"values {tuple(values.shape)} must be (n,)")
-    _check(len(values), resamples, level)
+    if values.ndim != 1 or (clusters is not None and len(clusters) != len(values)):
+        raise ValueError(f"values {tuple(values.shape)} must be (n,), and so many clusters")
+    names = {name: i for i, name in enumerate(dict.fromkeys(range(len(values)) if clusters is None else clusters))}
+    _check(len(names), resamples, level, "pictures" if clusters is None else "clusters of pictures")
     numbers = values.detach().double().cpu()
-    means = [float(times @ numbers) / len(numbers) for times in resampled_counts(len(numbers), resamples, seed)]
+    if clusters is None:
+        sums, sizes = numbers, torch.ones_like(numbers)
+    else:
+        place = torch.tensor([names[name] for name in clusters])
+        empty = torch.zeros(len(names), dtype=torch.float64)
+        sums, sizes = (empty.index_add(0, place, x) for x in (numbers, torch.ones_like(numbers)))
+    means = [float(times @ sums / (times @ sizes)) for times in resampled_counts(len(names), resamples, seed)]
     return _interval(torch.tensor(means, dtype=torch.float64), float(numbers.mean()), "percentile", seed, level)
 
 
@@ -169,9 +185,9 @@ def _interval(values: Tensor, estimate: float, centre: Centre, seed: int, level:
     return Interval(estimate, low + shift, high + shift, centre, len(values), seed, level)
 
 
-def _check(count: int, resamples: int, level: float) -> None:
+def _check(count: int, resamples: int, level: float, what: str = "pictures") -> None:
     if count < 2:
-        raise UserError(f"{count} pictures have no interval; give at least 2")
+        raise UserError(f"{count} {what} have no interval; give at least 2")
     if resamples < LEAST_RESAMPLES:
         raise UserError(f"{resamples} resamples are asked for; choose at least {LEAST_RESAMPLES}")
     if not 0 < level < 1:

@@ -58,6 +58,23 @@ def test_the_interval_of_a_mean_is_that_of_the_normal_law() -> None:
     assert mean_interval(values, resamples=100) == mean_interval(values, resamples=100)
 
 
+def test_pictures_that_belong_together_count_for_less() -> None:
+    draws = torch.Generator().manual_seed(0)
+    of_caption, held, naive = 4, 0, 0
+    for trial in range(200):
+        captions = torch.randn(30, generator=draws, dtype=torch.float64).repeat_interleave(of_caption)
+        values = captions + 0.3 * torch.randn(len(captions), generator=draws, dtype=torch.float64)
+        names = [i // of_caption for i in range(len(values))]
+        found = mean_interval(values, clusters=names, resamples=100, seed=trial)
+        alone = mean_interval(values, resamples=100, seed=trial)
+        held += found.low <= 0 <= found.high
+        naive += alone.low <= 0 <= alone.high
+    assert 0.88 <= held / 200 <= 0.99
+    assert naive / 200 < 0.8
+    each = mean_interval(values, clusters=range(len(values)), resamples=100)
+    assert each.low == pytest.approx(mean_interval(values, resamples=100).low)
+
+
 def test_the_jackknife_is_the_limit_of_leaving_weights_out() -> None:
     """Its influences are the derivative of the distance by a picture's weight, here by finite differences."""
     features, reference = drawn(12, 3, torch.Generator().manual_seed(0)), unit(3)
@@ -119,6 +136,8 @@ def test_what_has_no_interval_is_refused() -> None:
     values = torch.arange(5.0)
     with pytest.raises(UserError, match="1 pictures have no interval"):
         mean_interval(values[:1])
+    with pytest.raises(UserError, match="1 clusters of pictures have no interval"):
+        mean_interval(values, clusters=["same"] * 5)
     with pytest.raises(UserError, match="39 resamples"):
         mean_interval(values, resamples=39)
     with pytest.raises(UserError, match="level is 1"):

@@ -80,6 +80,7 @@ def bound_levels(schedule: Schedule, n_steps: int | None = None) -> list[Level]:
     return [Level(math.sqrt(a), math.sqrt(1 - a), float(t)) for a, t in zip(abar.tolist(), times.tolist(), strict=True)]
 
 
+@torch.no_grad()
 def variational_bound(
     denoise: Denoise,
     x0: Tensor,
@@ -146,7 +147,8 @@ def discretised_log_likelihood(x: Tensor, mean: Tensor, log_variance: Tensor) ->
     flip = low + high > 0
     low, high = torch.where(flip, -high, low), torch.where(flip, -low, high)
     above, below = torch.special.log_ndtr(high), torch.special.log_ndtr(low)
-    return above + torch.log(-torch.expm1(below - above))
+    mass: Tensor = above + torch.log(-torch.expm1(below - above))
+    return mass
 
 
 def gaussian_log_density(x: Tensor, mean: Tensor, log_variance: Tensor) -> Tensor:

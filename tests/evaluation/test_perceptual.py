@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 from torch import Tensor
@@ -67,7 +69,7 @@ def test_the_same_is_at_0_and_what_is_done_to_it_takes_it_away(distance: CLIPDis
     for way in ways:
         found = [distance(changed, original) for changed in way]
         assert found[0].abs().max() < 1e-6
-        assert all((low < high).all() for low, high in zip(found, found[1:], strict=False))
+        assert all((low < high).all() for low, high in pairwise(found))
         torch.testing.assert_close(found[-1], distance(original, way[-1]))
 
 

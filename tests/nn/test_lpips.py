@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -57,7 +59,7 @@ def test_the_same_is_at_0_and_noise_takes_it_away(backbone: Backbone) -> None:
     noise = pictures(2)
     distances = [made(original + share * noise, original) for share in (0.0, 0.05, 0.2, 0.8)]
     assert not distances[0].any()
-    assert all((low < high).all() for low, high in zip(distances, distances[1:], strict=False))
+    assert all((low < high).all() for low, high in pairwise(distances))
     torch.testing.assert_close(made(noise, original), made(original, noise))
 
 

@@ -37,12 +37,13 @@ class Table:
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture of its own width; `pixelated`: enlarged without smoothing, so that every pixel is seen as it is."""
+    """`width`: on the page, in pixels; a picture is enlarged to it without smoothing, so that every pixel is seen as it
+    is. None for its own."""
 
     image: Image.Image
     alt: str
     caption: str = ""
-    pixelated: bool = False
+    width: int | None = None
     kind: str = "picture"
 
     @property

@@ -17,6 +17,8 @@ pytestmark = pytest.mark.capability("lpips")
 def network(backbone: Backbone) -> LPIPS:
     torch.manual_seed(0)
     made = LPIPS(backbone).double().eval()
+    for convolution in made.features.values():
+        torch.nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")  # pictures do not fade on the way
     for weights in made.linear:
         weights.data.uniform_(0, 1)
     return made.requires_grad_(False)

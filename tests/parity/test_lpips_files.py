@@ -27,8 +27,17 @@ NETS = {"vgg16": "vgg", "alexnet": "alex"}
 
 
 def features(name: str) -> nn.Sequential:
-    """torchvision's `features` of the two classifiers, as it numbers them."""
+    """As loud in every layer (He et al. 2015), for torch's own start lets pictures fade until only biases are left."""
     torch.manual_seed(3)
+    made = layers_of(name)
+    for layer in made:
+        if isinstance(layer, nn.Conv2d):
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+    return made
+
+
+def layers_of(name: str) -> nn.Sequential:
+    """torchvision's `features` of the two classifiers, as it numbers them."""
     if name == "alexnet":
         return nn.Sequential(
             nn.Conv2d(3, 64, 11, 4, 2),

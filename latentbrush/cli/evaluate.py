@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from pydantic import TypeAdapter
 
+from latentbrush.cli.measures import COMMANDS, MeasureOptions, measure_all, measure_command
 from latentbrush.cli.options import filename, number, whole
 from latentbrush.cli.progress import steps_bar
+from latentbrush.cli.spread import with_options
 from latentbrush.request import GuidanceRequest, ImageRequest, Sampling, Text
 
 if TYPE_CHECKING:  # studies import torch
@@ -23,6 +25,11 @@ evaluate_app = typer.Typer(help="Measure a model.", rich_markup_mode=None)
 @evaluate_app.callback()
 def _evaluate() -> None:
     """Measure a model."""
+
+
+for name in COMMANDS:
+    evaluate_app.command(name)(measure_command(name))
+evaluate_app.command("all")(with_options(measure_all, MeasureOptions))
 
 
 @evaluate_app.command()

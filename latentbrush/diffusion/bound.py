@@ -95,10 +95,11 @@ def variational_bound(
 
     `levels`: as `bound_levels` gives them; `noise()`: fresh unit Gaussians like x0, asked once a level, in their
     order. `variance`: of the reverse steps, as in `ddpm`; 'learned_range' is what the network says (Nichol and
-    Dhariwal 2021, equation 15), and None that where it says any, else 'fixed_large'. From the last level, whose posterior has none, the least variance is that of the step
-    before it, as in the published code. `decoder` 'bytes' wants x0 to hold bytes in [-1, 1]: ValueError else; and a
-    denoiser that clips. `on_level(i)` after each level. NotFiniteError where the network's output is not finite;
-    UserError where it says no variance that is asked for.
+    Dhariwal 2021, equation 15), and None that where it says any, else 'fixed_large'. From the last level, whose
+    posterior has none, the least variance is that of the step before it, as in the published code, and the mean is
+    the estimate of x0. `decoder` 'bytes' wants x0 to hold bytes in [-1, 1], ValueError else, and is tighter where the
+    denoiser clips. `on_level(i)` after each level. NotFiniteError where the network's output is not finite; UserError
+    where it says no variance that is asked for.
     """
     truth = _as_bytes(x0) if decoder == "bytes" else x0.double()
     if len(levels) < 2:

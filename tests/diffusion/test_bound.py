@@ -79,13 +79,15 @@ def test_a_variance_that_is_said_bounds_at_least_as_tightly_as_either_fixed_one(
     """At its ends it is the fixed ones; between, where the true one lies, there is a better."""
     x0, levels, spread = data(6, 0.3), bound_levels(DDPM, 20), 0.3
 
-    def value(variance: Variance, says: float | None = None) -> float:
+    def value(variance: Variance | None, says: float | None = None) -> float:
         denoise = exact(spread, says=says)
         bound = variational_bound(denoise, x0, levels, noise(6), variance=variance, decoder="density")
         return float(bound.total.mean())
 
     assert value("learned_range", -1.0) == pytest.approx(value("fixed_small"), rel=1e-12)
     assert value("learned_range", 1.0) == pytest.approx(value("fixed_large"), rel=1e-12)
+    assert value(None, 0.5) == value("learned_range", 0.5)
+    assert value(None) == value("fixed_large")
     said = {share: value("learned_range", share) for share in (-0.5, 0.0, 0.5, 0.8)}
     assert min(said.values()) < min(value("fixed_small"), value("fixed_large"))
 
@@ -176,6 +178,18 @@ def test_a_picture_has_its_bound_in_any_company() -> None:
     whole = variational_bound(exact(0.7), x0, levels, noise(4), decoder="density")
     alone = variational_bound(exact(0.7), x0[2:3], levels, noise(1, 102), decoder="density")
     torch.testing.assert_close(alone.total, whole.total[2:3], rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_bytes_are_bytes_in_half_precision_too(dtype: torch.dtype) -> None:
+    x0 = torch.arange(192).reshape(1, *SHAPE).double() * 255 / 191
+    x0 = x0.round() / 127.5 - 1
+    x0[0, 0, 0, 0] = -1
+    levels = bound_levels(DDPM, 3)
+    exactly = variational_bound(exact(1.0), x0, levels, noise(1))
+    rounded = variational_bound(exact(1.0), x0.to(dtype), levels, lambda: noise(1)().to(dtype))
+    assert torch.equal(rounded.prior, exactly.prior)  # all that depends on the bytes alone
+    torch.testing.assert_close(rounded.errors[:, 0], exactly.errors[:, 0], rtol=0.05, atol=0)
 
 
 def test_pure_noise_at_the_end_tells_nothing() -> None:

@@ -81,6 +81,17 @@ def test_where_nothing_answers_the_gradient_is_finite() -> None:
     assert silent.grad.isfinite().all()
 
 
+@pytest.mark.parametrize("loudness", [1e-5, 1.0, 1000.0])
+def test_half_precision_features_are_compared_in_float32(loudness: float) -> None:
+    draws = torch.Generator().manual_seed(0)
+    a, b = (loudness * torch.randn(2, 8, 5, generator=draws) for _ in range(2))
+    a, b = a.half(), b.half()
+    found = unit_distance(a, b)
+    assert found.dtype == torch.float32
+    assert found.isfinite().all()
+    assert torch.equal(found, unit_distance(a.float(), b.float()))
+
+
 @pytest.mark.parametrize("backbone", ["vgg16", "alexnet"])
 def test_the_least_size_works_and_less_is_refused(backbone: Backbone) -> None:
     made, least = network(backbone), LEAST[backbone]

@@ -6,6 +6,7 @@ from latentbrush.formats.comfyui import COMFYUI_KEY, parse_comfyui
 from latentbrush.formats.convert import Conversion, convert
 from latentbrush.formats.folder import load_autoencoder, save_autoencoder, save_model
 from latentbrush.formats.foreign import foreign_request, foreign_sampler
+from latentbrush.formats.inception import load_inception
 from latentbrush.formats.loading import load_for
 from latentbrush.formats.opening import load_model, load_tokenizer, outline_model, single_file, with_refiner
 from latentbrush.formats.parameters import PARAMETERS_KEY, Parameters, parse_parameters, write_parameters
@@ -53,6 +54,7 @@ __all__ = [
     "load_autoencoder",
     "load_clip",
     "load_for",
+    "load_inception",
     "load_model",
     "load_photo",
     "load_tiny_autoencoder",

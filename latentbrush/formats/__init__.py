@@ -1,7 +1,7 @@
 """Files <-> models: diffusers folders, the native format, and single files. Loading executes no code from a file."""
 
 from latentbrush.formats.alone import with_autoencoder
-from latentbrush.formats.clip import SIGNED, CLIPParts, PixelScale, load_clip, save_clip
+from latentbrush.formats.clip import SIGNED, CLIPParts, PixelScale, load_clip, read_pixels, save_clip
 from latentbrush.formats.comfyui import COMFYUI_KEY, parse_comfyui
 from latentbrush.formats.convert import Conversion, convert
 from latentbrush.formats.folder import load_autoencoder, save_autoencoder, save_model
@@ -66,6 +66,7 @@ __all__ = [
     "parse_comfyui",
     "parse_parameters",
     "parse_record",
+    "read_pixels",
     "read_record",
     "read_texts",
     "record_of",

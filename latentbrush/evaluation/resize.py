@@ -16,8 +16,9 @@ ResizeFilter = Literal["bicubic", "bilinear"]
 def resized(pictures: Tensor, side: int, how: ResizeFilter = "bicubic") -> Tensor:
     """uint8 (B, C, H, W) -> uint8 (B, C, side, side), antialiased, a batch at once; as it is where it has the size.
 
-    Filters and rounding are Pillow's, from which pictures differ by 1 of 255 at the most. What is not square is
-    squeezed.
+    Filters and rounding are Pillow's, from which pictures differ by 1 of 255 at the most, where it, too, goes across
+    before it goes down: where sides shrink unequally, late versions do not, and may clip other overshoots. What is not
+    square is squeezed.
     """
     return resized_to(pictures, (side, side), how)
 

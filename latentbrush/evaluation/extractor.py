@@ -53,6 +53,16 @@ class ExtractorIdentity:
     def to_json(self) -> dict[str, str | int]:
         return asdict(self)
 
+    @classmethod
+    def from_json(cls, content: object) -> ExtractorIdentity:
+        """What `to_json` gave. ValueError for anything else."""
+        kinds = {"name": str, "digest": str, "side": int, "resize": str, "precision": str}
+        if not isinstance(content, dict) or content.keys() != kinds.keys():
+            raise ValueError("it has other fields")
+        if not all(type(content[key]) is kind for key, kind in kinds.items()):
+            raise ValueError("a field is of another kind")
+        return cls(**content)
+
 
 def digest_of(files: Sequence[Path]) -> str:
     """'sha256:...' of a network's files of weights: a single one's own, of several that of theirs, in their order."""

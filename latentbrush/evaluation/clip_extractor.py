@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from latentbrush.devices import whole_float32
 from latentbrush.evaluation.extractor import ExtractorIdentity, Features, digest_of
 from latentbrush.evaluation.resize import resized
 from latentbrush.formats import load_clip, resolve_clip
@@ -36,4 +37,5 @@ class CLIPExtractor:
     @torch.inference_mode()
     def __call__(self, pictures: Tensor) -> Features:
         seen = self.parts.pixels(resized(pictures.to(self.device), self.identity.side))
-        return Features(self.parts.network.encode_image(seen).cpu())
+        with whole_float32():
+            return Features(self.parts.network.encode_image(seen).cpu())

@@ -8,6 +8,7 @@ features agree to the roundings of float32.
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -112,9 +113,14 @@ def test_of_a_model_of_words_and_pictures_the_tower(tmp_path: Path) -> None:
     torch.testing.assert_close(open_extractor(tmp_path)(pictures()).pooled, theirs)
 
 
-def test_a_whole_clip_is_read_without_transformers(tmp_path: Path) -> None:
-    their_clip(tmp_path)
-    assert isinstance(open_extractor(tmp_path), CLIPExtractor)
+def test_a_whole_clip_is_read_without_transformers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = their_clip(tmp_path / "whole")
+    model.save_pretrained(tmp_path / "shards", max_shard_size="20KB")
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    whole, shards = (open_extractor(tmp_path / name) for name in ("whole", "shards"))
+    assert isinstance(whole, CLIPExtractor)
+    assert torch.equal(whole(pictures()).pooled, shards(pictures()).pooled)
+    assert whole.identity.digest != shards.identity.digest  # of all the files
 
 
 @pytest.mark.parametrize(
@@ -245,6 +251,6 @@ def test_a_link_out_of_the_folder_is_refused(tmp_path: Path) -> None:
 
 def test_without_transformers_it_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder(tmp_path)
-    monkeypatch.setitem(__import__("sys").modules, "transformers", None)
+    monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(UserError, match=r"pip install 'latentbrush\[features\]'"):
         open_extractor(tmp_path)

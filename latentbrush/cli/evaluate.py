@@ -11,6 +11,7 @@ from pydantic import TypeAdapter
 from latentbrush.cli.measures import COMMANDS, MeasureOptions, measure_all, measure_command
 from latentbrush.cli.options import filename, number, whole
 from latentbrush.cli.progress import steps_bar
+from latentbrush.cli.shared import DeviceOption
 from latentbrush.cli.spread import with_options
 from latentbrush.errors import UserError
 from latentbrush.request import GuidanceRequest, ImageRequest, Sampling, Text
@@ -31,6 +32,29 @@ def _evaluate() -> None:
 for name in COMMANDS:
     evaluate_app.command(name)(measure_command(name))
 evaluate_app.command("all")(with_options(measure_all, MeasureOptions))
+
+
+@evaluate_app.command()
+def statistics(
+    images: Annotated[Path, typer.Argument(parser=filename, help="A folder of pictures, or ADM's .npz of them.")],
+    out: Annotated[Path, typer.Argument(parser=filename, help="A new .npz, for --data.")],
+    size: Annotated[int | None, typer.Option(parser=whole, help="Pixels a side to which pictures are brought.")] = None,
+    split: Annotated[str | None, typer.Option(help="Of the pictures, only those of this split.")] = None,
+    extractor: Annotated[str, typer.Option(help="As for the other commands.")] = MeasureOptions.extractor,
+    resize: Annotated[str, typer.Option(help="Inception: tensorflow or clean.")] = MeasureOptions.resize,
+    features: Annotated[bool, typer.Option("--features", help="Keep all features, too, for KID and its kin.")] = False,
+    batch_size: Annotated[int, typer.Option(parser=whole, help="Pictures at once.")] = MeasureOptions.batch_size,
+    device: DeviceOption = "auto",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
+) -> None:
+    """Keep what FID compares of real pictures, in a file that ADM's evaluator and clean-fid read, too."""
+    options = MeasureOptions(
+        images=images, size=size, extractor=extractor, resize=resize, batch_size=batch_size, device=device, split=split
+    )
+    from latentbrush.cli.measuring import keep_statistics
+
+    keep_statistics(options, out, features=features, overwrite=overwrite)
+    print(out)
 
 
 @evaluate_app.command()

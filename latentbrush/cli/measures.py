@@ -17,7 +17,7 @@ from latentbrush.cli.spread import with_options
 from latentbrush.errors import UserError
 from latentbrush.request import GuidanceRequest, ImageRequest, Sampling
 
-__all__ = ["COMMANDS", "MeasureOptions", "measure_all", "measure_command"]
+__all__ = ["COMMANDS", "MeasureOptions", "check_options", "measure_all", "measure_command"]
 
 LEAST = {"count": 1, "size": 1, "batch_size": 1, "subset": 2, "neighbours": 1, "splits": 1, "bits_steps": 2}
 """Of options that are whole numbers."""
@@ -43,11 +43,11 @@ class MeasureOptions:
 
     model: Annotated[str | None, typer.Option(help="Measure what this model paints: a name, folder or file.")] = None
     images: Annotated[
-        Path | None, typer.Option(parser=filename, help="Measure the pictures of this folder instead.")
+        Path | None, typer.Option(parser=filename, help="Measure the pictures of this folder, or of ADM's .npz.")
     ] = None
     data: Annotated[
         Path | None,
-        typer.Option(parser=filename, help="The real pictures: a folder; a model paints the captions of its metadata."),
+        typer.Option(parser=filename, help="Real ones: a folder, whose captions a model paints, or an .npz."),
     ] = None
     split: Annotated[str | None, typer.Option(help="Of the data, only those of this split.")] = None
     count: Annotated[int | None, typer.Option(parser=whole, help="Pictures to measure; all, or one a caption.")] = None
@@ -58,6 +58,9 @@ class MeasureOptions:
         str,
         typer.Option(help="A CLIP's name or folder, a folder of transformers' vision models, or Inception's weights."),
     ] = "emoji-clip"
+    resize: Annotated[str, typer.Option(help="Inception: tensorflow, as most papers, or clean, as clean-fid.")] = (
+        "tensorflow"
+    )
     seed: Annotated[int, typer.Option(parser=whole, help="Of paintings and subsets; picture i has seed + i.")] = 0
     steps: Annotated[int | None, typer.Option(parser=whole, help="Denoising steps, instead of the model's.")] = None
     sampler: Annotated[str | None, typer.Option(help="Instead of the model's.")] = None
@@ -113,7 +116,7 @@ def run(names: Sequence[str], options: MeasureOptions, *, all_that_can: bool = F
 
     `all_that_can`: what cannot be measured is left out, and said why, as long as something can.
     """
-    _check(names, options)
+    check_options(names, options)
     from latentbrush.cli.measuring import evaluation_of, report_folder, tell, write
     from latentbrush.evaluation.processes import processes
     from latentbrush.studies.jobs import JOBS, Further, Outcome
@@ -144,7 +147,7 @@ def run(names: Sequence[str], options: MeasureOptions, *, all_that_can: bool = F
         print(options.out / "index.html")
 
 
-def _check(names: Sequence[str], options: MeasureOptions) -> None:
+def check_options(names: Sequence[str], options: MeasureOptions) -> None:
     """What is wrong with the options together, said before torch is imported."""
     if options.model is not None and options.images is not None:
         raise UserError("--model and --images are both given; choose whose paintings, or which folder's pictures")

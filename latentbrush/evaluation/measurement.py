@@ -19,12 +19,13 @@ class _Block(BaseModel):
 
 
 class PictureSource(_Block):
-    """`digest`: of the pixels as they were seen; `distinct`: how many of the `count` differ from one another."""
+    """`digest`: of the pixels as they were seen; `distinct`: how many of the `count` differ from one another. `size`:
+    (height, width), None where only statistics are left."""
 
     name: str
     count: int
     distinct: int
-    size: tuple[int, int]
+    size: tuple[int, int] | None
     digest: str
 
 

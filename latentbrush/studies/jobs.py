@@ -10,6 +10,7 @@ from latentbrush.errors import UserError
 from latentbrush.evaluation.clip_extractor import CLIPExtractor
 from latentbrush.evaluation.clip_score import CLIPScorer
 from latentbrush.evaluation.gather import Gathered
+from latentbrush.evaluation.known import KnownStatistics
 from latentbrush.evaluation.measurement import Measurement
 from latentbrush.evaluation.metrics import METRICS
 from latentbrush.evaluation.perceptual import perceptual_distance
@@ -81,7 +82,7 @@ def _memorisation(evaluation: Evaluation, further: Further) -> Outcome:
 
 def _reconstruction(evaluation: Evaluation, further: Further) -> Outcome:
     model, data = evaluation.model, evaluation.data
-    if model is None or data is None:
+    if model is None or data is None or isinstance(data, KnownStatistics):
         raise UserError("reconstruction needs --model and --data: whose first stage, and of which pictures?")
     distance, rebuilt = perceptual_distance(*further.lpips, model.device), RebuiltPictures(model, data)
     found = rebuild(

@@ -15,6 +15,7 @@ from latentbrush.data.folder import ImageFolder
 from latentbrush.errors import UserError
 from latentbrush.evaluation.extractor import Extractor
 from latentbrush.evaluation.gather import Gathered, gather
+from latentbrush.evaluation.known import KnownStatistics
 from latentbrush.evaluation.measurement import Measurement, PictureSource, Value
 from latentbrush.evaluation.metrics import Figure, Metric, MetricOptions
 from latentbrush.evaluation.processes import Processes
@@ -57,7 +58,7 @@ class Evaluation:
     """
 
     pictures: PictureSet
-    data: PictureSet | None
+    data: PictureSet | KnownStatistics | None
     extractor: Extractor
     options: MetricOptions = field(default_factory=MetricOptions)
     keep: bool = True
@@ -71,6 +72,8 @@ class Evaluation:
 
     @cached_property
     def real(self) -> Gathered | None:
+        if isinstance(self.data, KnownStatistics):
+            return self.data
         return None if self.data is None else self.gathered(self.data)
 
     @cached_property
@@ -115,7 +118,10 @@ class Evaluation:
 
     def warnings(self, metrics: Sequence[str]) -> list[str]:
         """What makes the figures mean less than they seem to, of the sets that were looked at."""
-        return [warning for one in self.seen for warning in _warnings(one, frechet=bool({"fid", "sfid"} & {*metrics}))]
+        notes = [self.data.note] if isinstance(self.data, KnownStatistics) and self.data.note else []
+        return notes + [
+            warning for one in self.seen for warning in _warnings(one, frechet=bool({"fid", "sfid"} & {*metrics}))
+        ]
 
 
 def measurement(
@@ -154,7 +160,6 @@ def _value(figure: Figure) -> Value:
 
 
 def _source(gathered: Gathered) -> PictureSource:
-    assert gathered.size is not None
     return PictureSource(
         name=gathered.name,
         count=gathered.count,

@@ -33,8 +33,9 @@ def evaluation_page(outcomes: Sequence[Outcome], notes: Sequence[str], evaluatio
         shown: Sequence[Item] = outcome.look()
         if shown:
             sections.append(Section(TITLES[outcome.measurement.metric], shown))
-    data = "" if evaluation.data is None else f" beside {len(evaluation.data)} real ones of {evaluation.data.name}"
-    lead = f"{len(pictures)} pictures of {pictures.name}{data}."
+    real = evaluation.real
+    beside = "" if real is None else f" beside {real.count or 'an unknown number of'} real ones of {real.name}"
+    lead = f"{len(pictures)} pictures of {pictures.name}{beside}."
     return Page(f"Evaluation of {pictures.name}", lead, sections, _about(found[0]))
 
 

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from made_up_emoji import make_emoji_folder
 from PIL import Image
@@ -154,3 +155,32 @@ def test_one_picture_many_times_is_warned_of(run: Callable[..., Any], emoji: Pat
     outcome = run("evaluate", "prc", "--images", "copies", "--data", emoji, "--neighbours", "1")
     assert outcome.code == 0
     assert "copies: only 1 of 10 pictures differ from one another" in outcome.err
+
+
+def test_statistics_stand_for_the_pictures_they_were_taken_of(
+    run: Callable[..., Any], emoji: Path, tmp_path: Path
+) -> None:
+    beside = ["--images", emoji, "--count", "9"]
+    assert run("evaluate", "statistics", emoji, "real.npz", "--features").code == 0
+    for name in ("fid", "kid"):
+        assert run("evaluate", name, *beside, "--data", emoji, "--out", f"{name}-pictures").code == 0
+        outcome = run("evaluate", name, *beside, "--data", "real.npz", "--out", f"{name}-statistics")
+        assert outcome.code == 0
+        first, second = (figures(tmp_path / f"{name}-{kind}" / "metrics.json") for kind in ("pictures", "statistics"))
+        assert first == pytest.approx(second, abs=1e-6)
+    assert run("evaluate", "statistics", emoji, "real.npz").code == 2  # it is there
+    assert run("evaluate", "statistics", emoji, "bare.npz").code == 0
+    outcome = run("evaluate", "kid", *beside, "--data", "bare.npz")
+    assert outcome.code == 2
+    assert "bare.npz holds no feats" in outcome.err
+
+
+def test_statistics_of_others_are_taken_with_a_warning(run: Callable[..., Any], emoji: Path) -> None:
+    np.savez("adm.npz", mu=np.zeros(128), sigma=np.eye(128))
+    outcome = run("evaluate", "fid", "--images", emoji, "--data", "adm.npz")
+    assert outcome.code == 0
+    assert "adm.npz does not say what took its features; make sure that it was clip emoji-clip" in outcome.err
+    np.savez("wide.npz", mu=np.zeros(64), sigma=np.eye(64))
+    outcome = run("evaluate", "fid", "--images", emoji, "--data", "wide.npz")
+    assert outcome.code == 2
+    assert "features of 128 and of 64 numbers have no distance" in outcome.err

@@ -12,6 +12,7 @@ from latentbrush.cli.measures import COMMANDS, MeasureOptions, measure_all, meas
 from latentbrush.cli.options import filename, number, whole
 from latentbrush.cli.progress import steps_bar
 from latentbrush.cli.spread import with_options
+from latentbrush.errors import UserError
 from latentbrush.request import GuidanceRequest, ImageRequest, Sampling, Text
 
 if TYPE_CHECKING:  # studies import torch
@@ -30,6 +31,24 @@ def _evaluate() -> None:
 for name in COMMANDS:
     evaluate_app.command(name)(measure_command(name))
 evaluate_app.command("all")(with_options(measure_all, MeasureOptions))
+
+
+@evaluate_app.command()
+def compare(
+    files: Annotated[list[Path], typer.Argument(parser=filename, help="metrics.json of two or more evaluations.")],
+) -> None:
+    """Set the figures of several evaluations beside each other, if they were measured alike.
+
+    Refused where extractor, resize filter, precision, number and size of pictures, data, settings or seed differ.
+    """
+    if len(files) < 2:
+        raise UserError("1 file is given; give at least 2 to compare")
+    from latentbrush.cli.tables import print_table
+    from latentbrush.evaluation.measurement import compared, read_measurements
+
+    rows = compared([(str(file), read_measurements(file)) for file in files])
+    columns = ("metric", *(file.parent.name or file.name for file in files), "better")
+    print_table(rows, columns=columns, right=columns[1:-1])
 
 
 @evaluate_app.command()

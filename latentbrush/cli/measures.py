@@ -63,7 +63,7 @@ class MeasureOptions:
     sampler: Annotated[str | None, typer.Option(help="Instead of the model's.")] = None
     guidance: Annotated[float | None, typer.Option(parser=number, help="Instead of the model's; 1 is none.")] = None
     batch_size: Annotated[int, typer.Option(parser=whole, help="Pictures at once.")] = 64
-    subset: Annotated[int | None, typer.Option(parser=whole, help="KID: pictures a subset; 1000, or all.")] = None
+    subset: Annotated[int | None, typer.Option(parser=whole, help="KID: pictures a subset; 1000, or half.")] = None
     neighbours: Annotated[int, typer.Option(parser=whole, help="Precision and recall: the k-th neighbour.")] = 3
     splits: Annotated[int, typer.Option(parser=whole, help="IS: parts.")] = 10
     held_out: Annotated[
@@ -114,17 +114,14 @@ def run(names: Sequence[str], options: MeasureOptions, *, all_that_can: bool = F
     `all_that_can`: what cannot be measured is left out, and said why, as long as something can.
     """
     _check(names, options)
-    from latentbrush.cli.measuring import evaluation_of, tell, write
+    from latentbrush.cli.measuring import evaluation_of, report_folder, tell, write
     from latentbrush.evaluation.processes import processes
-    from latentbrush.reporting import report_libraries
     from latentbrush.studies.jobs import JOBS, Further, Outcome
 
-    if options.out is not None:
-        report_libraries()
     further = Further((options.lpips, options.lpips_linear), options.bits_steps)
     outcomes: list[Outcome] = []
     notes: list[str] = []
-    with processes() as team, work_bar() as on_part:
+    with processes() as team, report_folder(options, team) as new, work_bar() as on_part:
         evaluation = evaluation_of(options, team, on_part)
         for name in names:
             try:
@@ -133,16 +130,17 @@ def run(names: Sequence[str], options: MeasureOptions, *, all_that_can: bool = F
                 if not all_that_can:
                     raise
                 notes.append(f"left out: {name}: {error}")
-        if not team.speaks:
-            return
         if not outcomes:
             raise UserError("; ".join(notes))
         notes += evaluation.warnings(names)
+        if new is not None:
+            write(outcomes, notes, evaluation, new)
+    if not team.speaks:
+        return
     for note in notes:
         print(f"latentbrush: {note}", file=sys.stderr)
     tell([outcome.measurement for outcome in outcomes])
     if options.out is not None:
-        write(outcomes, notes, evaluation, options)
         print(options.out / "index.html")
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from latentbrush.cli.tables import print_table
@@ -15,6 +17,7 @@ from latentbrush.evaluation.processes import Processes
 from latentbrush.evaluation.sets import FolderPictures, PictureSet
 from latentbrush.files import write_json
 from latentbrush.formats import load_model, replaced_folder
+from latentbrush.reporting import report_libraries
 from latentbrush.studies.jobs import Outcome
 from latentbrush.studies.measuring import Evaluation, captions_for
 from latentbrush.studies.painted import PaintedPictures
@@ -23,7 +26,7 @@ from latentbrush.studies.report import evaluation_page, spoken_spread
 if TYPE_CHECKING:
     from latentbrush.cli.measures import MeasureOptions
 
-__all__ = ["evaluation_of", "tell", "write"]
+__all__ = ["evaluation_of", "report_folder", "tell", "write"]
 
 
 def evaluation_of(options: MeasureOptions, team: Processes, on_part: Callable[[str, int, int], None]) -> Evaluation:
@@ -85,10 +88,22 @@ def tell(found: Sequence[Measurement]) -> None:
     print(f"features: {told['name']} at {told['side']} pixels ({told['resize']}, {told['precision']})")
 
 
-def write(outcomes: Sequence[Outcome], notes: Sequence[str], evaluation: Evaluation, options: MeasureOptions) -> None:
-    """metrics.json and index.html."""
-    assert options.out is not None
+@contextmanager
+def report_folder(options: MeasureOptions, team: Processes) -> Iterator[Path | None]:
+    """A new folder that takes the place of --out when all is done; None where there is none, or others write.
+
+    UserError at once for a folder that may not be replaced, and without the libraries for pages.
+    """
+    if options.out is None or not team.speaks:
+        yield None
+        return
+    report_libraries()
     with replaced_folder(options.out, overwrite=options.overwrite, ours=("metrics.json",)) as new:
-        found = [outcome.measurement.model_dump(mode="json") for outcome in outcomes]
-        write_json(new / "metrics.json", {"measurements": found, "notes": list(notes)})
-        evaluation_page(outcomes, notes, evaluation).save(new / "index.html")
+        yield new
+
+
+def write(outcomes: Sequence[Outcome], notes: Sequence[str], evaluation: Evaluation, folder: Path) -> None:
+    """metrics.json and index.html."""
+    found = [outcome.measurement.model_dump(mode="json") for outcome in outcomes]
+    write_json(folder / "metrics.json", {"measurements": found, "notes": list(notes)})
+    evaluation_page(outcomes, notes, evaluation).save(folder / "index.html")

@@ -30,7 +30,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class MetricOptions:
-    """What a figure depends on beside the pictures. `subset`: None for 1000, or as many as there are.
+    """What a figure depends on beside the pictures. `subset`: None for 1000, or half of what there is.
 
     `neighbours`: of precision and recall; `splits`: of IS.
     """
@@ -71,7 +71,9 @@ def _sfid(painted: Gathered, real: Gathered, options: MetricOptions) -> dict[str
 
 
 def _kid(painted: Gathered, real: Gathered, options: MetricOptions) -> dict[str, Figure]:
-    size = min(KID_SUBSET, painted.count, real.count) if options.subset is None else options.subset
+    least = min(painted.count, real.count)
+    # Subsets of all there is would all be one, and have no deviation.
+    size = max(2, min(KID_SUBSET, least // 2)) if options.subset is None else options.subset
     value, deviation = kid(painted.features, real.features, subsets=options.subsets, size=size, seed=options.seed)
     return {"KID": Figure(value, lower=True, deviation=deviation)}
 

@@ -8,6 +8,7 @@ from latentbrush.nn.clip_model import CLIPConfig, CLIPModel
 from latentbrush.nn.clip_vision import CLIPVisionConfig, CLIPVisionModel
 from latentbrush.nn.condition import Condition
 from latentbrush.nn.first_stage import FirstStage, posterior_of
+from latentbrush.nn.inception import Inception, InceptionFeatures
 from latentbrush.nn.lpips import LPIPS
 from latentbrush.nn.pixels import PixelConfig, Pixels
 from latentbrush.nn.safety import SafetyChecker, SafetyConfig, SafetyScores
@@ -31,6 +32,8 @@ __all__ = [
     "ClassTokenConfig",
     "Condition",
     "FirstStage",
+    "Inception",
+    "InceptionFeatures",
     "LDMBertConfig",
     "LDMBertModel",
     "PixelConfig",

@@ -18,7 +18,10 @@ __all__ = ["Grid", "Item", "Page", "Paragraph", "Picture", "Section", "Table"]
 
 @dataclass(frozen=True)
 class Paragraph:
+    """`note`: beside the matter, such as a warning."""
+
     text: str
+    note: bool = False
     kind: str = "text"
 
 

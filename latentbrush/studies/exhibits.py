@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from latentbrush.data.pixels import to_image
@@ -15,7 +16,7 @@ from latentbrush.studies.likelihood import Bits
 __all__ = ["bits_plot", "nearest_pairs", "pairs", "score_extremes", "some_pictures"]
 
 SHOWN = 12
-SIDE = 96
+SIDE = 64
 """Pixels a side to which small pictures are enlarged at the most, by whole factors."""
 
 
@@ -27,10 +28,8 @@ def some_pictures(pictures: PictureSet, captions: Sequence[str | int | None] | N
 
 def pairs(first_name: str, first: PictureSet, second_name: str, second: PictureSet) -> list[Item]:
     """An even selection of two sets, one beside the other."""
-    shown = []
-    for i in _evenly(len(first)):
-        shown += [_shown(_one(first, i), first_name), _shown(_one(second, i), second_name)]
-    return [Grid(shown)]
+    shown = [_shown(_beside(_one(first, i), _one(second, i))) for i in _evenly(len(first))]
+    return [Paragraph(f"{first_name.capitalize()} on the left, {second_name} on the right."), Grid(shown)]
 
 
 def nearest_pairs(pictures: PictureSet, train: PictureSet, found: Memorisation) -> list[Item]:
@@ -39,9 +38,10 @@ def nearest_pairs(pictures: PictureSet, train: PictureSet, found: Memorisation) 
     shown = []
     for i in distances.argsort()[: SHOWN // 2].tolist():
         j = int(found.paintings.indices[i, 0])
-        shown += [_shown(_one(pictures, i), f"painting, {distances[i]:.3g} away"), _shown(_one(train, j), "trained on")]
+        shown.append(_shown(_beside(_one(pictures, i), _one(train, j)), f"{distances[i]:.3g}"))
     told = f"Of held-out pictures {found.alpha:.0%} lie nearer than {found.threshold:.3g} to a training picture."
-    return [Paragraph(f"The paintings nearest to a training picture. {told}"), Grid(shown)]
+    lead = "The paintings nearest to a training picture, which stands on the right, with their distance."
+    return [Paragraph(f"{lead} {told}"), Grid(shown)]
 
 
 def score_extremes(pictures: PictureSet, captions: Sequence[str | int | None], scores: Tensor) -> list[Item]:
@@ -74,6 +74,10 @@ def _one(pictures: PictureSet, i: int) -> Tensor:
     return pictures.read(i, i + 1)[0]
 
 
-def _shown(picture: Tensor, caption: str) -> Picture:
+def _beside(first: Tensor, second: Tensor) -> Tensor:
+    return torch.cat([first, second], dim=-1)
+
+
+def _shown(picture: Tensor, caption: str = "") -> Picture:
     image = to_image(picture)
-    return Picture(image, caption or "picture", caption, width=image.width * max(1, SIDE // image.width))
+    return Picture(image, caption or "picture", caption, width=image.width * max(1, SIDE // image.height))

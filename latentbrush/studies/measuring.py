@@ -67,6 +67,7 @@ class Evaluation:
     train: PictureSet | None = None
     held_out: PictureSet | None = None
     on_part: Progress | None = None
+    seen: list[Gathered] = field(default_factory=list, init=False)
 
     @cached_property
     def real(self) -> Gathered | None:
@@ -89,7 +90,8 @@ class Evaluation:
         """Any further set, by the same extractor."""
         share, watch = self.team.share, self.told(one.name)
         own = gather(one, self.extractor, keep=self.keep, batch=self.batch, share=share, on_part=watch)
-        return self.team.merged(own)
+        self.seen.append(self.team.merged(own))
+        return self.seen[-1]
 
     def told(self, name: str) -> Callable[[int, int], None]:
         """A watcher of one more piece of work."""
@@ -112,9 +114,8 @@ class Evaluation:
         return measurement(name, figures, (self.painted, real), settings, painted)
 
     def warnings(self, metrics: Sequence[str]) -> list[str]:
-        """What makes the figures mean less than they seem to."""
-        sets = [self.painted] if self.real is None else [self.painted, self.real]
-        return [warning for one in sets for warning in _warnings(one, frechet=bool({"fid", "sfid"} & {*metrics}))]
+        """What makes the figures mean less than they seem to, of the sets that were looked at."""
+        return [warning for one in self.seen for warning in _warnings(one, frechet=bool({"fid", "sfid"} & {*metrics}))]
 
 
 def measurement(

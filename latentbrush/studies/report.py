@@ -26,8 +26,8 @@ def evaluation_page(outcomes: Sequence[Outcome], notes: Sequence[str], evaluatio
     found = [outcome.measurement for outcome in outcomes]
     pictures = evaluation.pictures
     captions = captions_of(pictures) if isinstance(pictures, PaintedPictures) else None
-    sections = [Section("Figures", [_table(found), *(Paragraph(note) for note in notes)])]
-    if any(measurement.metric != "reconstruction" for measurement in found):
+    sections = [Section("Figures", [_table(found), *(Paragraph(note, note=True) for note in notes)])]
+    if any(measurement.metric not in ("reconstruction", "bpd") for measurement in found):
         sections.append(Section("Pictures", some_pictures(pictures, captions)))
     for outcome in outcomes:
         shown: Sequence[Item] = outcome.look()

@@ -101,6 +101,12 @@ def test_a_batch_changes_nothing_but_roundings(distance: CLIPDistance) -> None:
     torch.testing.assert_close(picture_distances(distance, first, second), alone, rtol=1e-4, atol=1e-6)
 
 
+def test_pictures_are_brought_to_where_the_network_is() -> None:
+    """A device that every machine has, and that refuses to compute with tensors of another."""
+    pictures = to_signed(drawings(40))
+    assert CLIPDistance(device="meta")(pictures, pictures).device.type == "meta"
+
+
 def test_without_weights_it_is_clips_and_says_so() -> None:
     chosen = perceptual_distance()
     assert chosen.identity.name == "distance of clip emoji-clip's tokens"

@@ -27,7 +27,14 @@ from latentbrush.evaluation.npz import Npz, NpzArray
 from latentbrush.evaluation.statistics import Moments
 from latentbrush.files import whole_file
 
-__all__ = ["FeatureStatistics", "pictures_in", "pictures_shape", "read_statistics", "write_statistics"]
+__all__ = [
+    "FeatureStatistics",
+    "holds_pictures",
+    "pictures_held",
+    "pictures_in",
+    "read_statistics",
+    "write_statistics",
+]
 
 PICTURES = "arr_0"
 WIDEST = 2**15
@@ -93,28 +100,33 @@ def pictures_in(path: str | Path, batch: int = 64) -> Iterator[Tensor]:
     UserError for a file without such pictures, before the first.
     """
     with Npz(Path(path)) as file:
-        for rows in _pictures(file).rows(batch):
+        for rows in _pictures(file, path).rows(batch):
             yield torch.from_numpy(rows).permute(0, 3, 1, 2).contiguous()
 
 
-def pictures_shape(path: str | Path) -> tuple[int, int, int]:
-    """n, H, W of what `pictures_in` gives, from the file's header. UserError as there."""
+def pictures_held(path: str | Path) -> int:
+    """How many pictures ADM's file holds. UserError as `pictures_in`."""
     with Npz(Path(path)) as file:
-        count, height, width, _ = _pictures(file).shape
-    return count, height, width
+        return _pictures(file, path).shape[0]
 
 
-def _pictures(file: Npz) -> NpzArray:
+def holds_pictures(path: str | Path) -> bool:
+    """Pictures, and not statistics alone? UserError for a file that is no .npz."""
+    with Npz(Path(path)) as file:
+        return PICTURES in file.names
+
+
+def _pictures(file: Npz, path: str | Path) -> NpzArray:
     if PICTURES not in file.names:
-        raise UserError(f"{file.path} has no {PICTURES}, the pictures of ADM's files; give another file")
+        raise UserError(f"{path} has no {PICTURES}, the pictures of ADM's files; give another file")
     found = file.open(PICTURES)
     if found.dtype != np.uint8 or len(found.shape) != 4 or found.shape[3] != 3 or 0 in found.shape:
         raise UserError(
-            f"{file.path}: {PICTURES} is {_described(found)}, needed are pictures uint8 (n, H, W, 3); give another file"
+            f"{path}: {PICTURES} is {_described(found)}, needed are pictures uint8 (n, H, W, 3); give another file"
         )
     if found.shape[1] * found.shape[2] > MAX_PIXELS:
         raise UserError(
-            f"{file.path}: pictures of {found.shape[1]}x{found.shape[2]} have too many pixels, at most "
+            f"{path}: pictures of {found.shape[1]}x{found.shape[2]} have too many pixels, at most "
             f"{MAX_PIXELS // 10**6} million are read; make them smaller"
         )
     return found

@@ -8,6 +8,7 @@ from latentbrush.formats.folder import load_autoencoder, save_autoencoder, save_
 from latentbrush.formats.foreign import foreign_request, foreign_sampler
 from latentbrush.formats.inception import load_inception
 from latentbrush.formats.loading import load_for
+from latentbrush.formats.lpips import load_lpips
 from latentbrush.formats.opening import load_model, load_tokenizer, outline_model, single_file, with_refiner
 from latentbrush.formats.parameters import PARAMETERS_KEY, Parameters, parse_parameters, write_parameters
 from latentbrush.formats.photos import Photo, cover, load_photo
@@ -55,6 +56,7 @@ __all__ = [
     "load_clip",
     "load_for",
     "load_inception",
+    "load_lpips",
     "load_model",
     "load_photo",
     "load_tiny_autoencoder",

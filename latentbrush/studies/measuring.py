@@ -1,0 +1,185 @@
+"""One evaluation: the pictures of a folder or a model, beside real ones, through one extractor, by several metrics."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from importlib.metadata import version
+from typing import Any
+
+import torch
+
+from latentbrush.conditioning import LabelConditioner
+from latentbrush.data.folder import ImageFolder
+from latentbrush.errors import UserError
+from latentbrush.evaluation.extractor import Extractor
+from latentbrush.evaluation.gather import Gathered, gather
+from latentbrush.evaluation.known import KnownStatistics
+from latentbrush.evaluation.measurement import Measurement, PictureSource, Value
+from latentbrush.evaluation.metrics import Figure, Metric, MetricOptions
+from latentbrush.evaluation.processes import Processes
+from latentbrush.evaluation.sets import PictureSet
+from latentbrush.formats import record_of
+from latentbrush.model import LatentDiffusion
+from latentbrush.pipeline import plan_of
+from latentbrush.request import Batch
+from latentbrush.studies.painted import PaintedPictures
+
+__all__ = ["Evaluation", "captions_for", "measurement", "painted_by"]
+
+Progress = Callable[[str, int, int], None]
+
+
+def captions_for(model: LatentDiffusion, folder: ImageFolder, count: int | None) -> list[str | int | None]:
+    """What `count` pictures are painted of: an even selection of the folder's captions, one each by default; for a
+    model of classes each class in turn; for one without either, nothing.
+
+    UserError where the model reads words and the folder has none.
+    """
+    many = len(folder) if count is None else count
+    if many < 1:
+        raise UserError(f"{many} pictures are asked for; give at least 1")
+    if isinstance(model.text, LabelConditioner):
+        classes = model.text.classes
+        return [None if classes is None else i % classes for i in range(many)]
+    captions, n = folder.captions, len(folder)
+    # More pictures than captions: every caption again, from another noise.
+    return [captions[i % n if many > n else i * n // many] for i in range(many)]
+
+
+@dataclass
+class Evaluation:
+    """What all metrics of one call share: each set is read, or painted, once, and only if one asks for it.
+
+    `keep`: the features of every picture, 4 bytes a number, which all but moments need. `model`: whose first stage and
+    likelihood are measured; `train`, `held_out`: what it was trained on, and real pictures that it was not.
+    `on_part(name, done, total)` is called as parts of a set are done.
+    """
+
+    pictures: PictureSet
+    data: PictureSet | KnownStatistics | None
+    extractor: Extractor
+    options: MetricOptions = field(default_factory=MetricOptions)
+    keep: bool = True
+    batch: int = 64
+    team: Processes = field(default_factory=Processes)
+    model: LatentDiffusion | None = None
+    train: PictureSet | None = None
+    held_out: PictureSet | None = None
+    on_part: Progress | None = None
+    seen: list[Gathered] = field(default_factory=list, init=False)
+
+    @cached_property
+    def real(self) -> Gathered | None:
+        if isinstance(self.data, KnownStatistics):
+            return self.data
+        return None if self.data is None else self.gathered(self.data)
+
+    @cached_property
+    def painted(self) -> Gathered:
+        """UserError for pictures of another size than the data's: each would be resized by another ratio."""
+        real = self.real  # the cheap one first: what is wrong with it is said before hours of painting
+        painted = self.gathered(self.pictures)
+        if real is not None and real.size is not None and painted.size is not None and painted.size != real.size:
+            (h, w), (h2, w2) = painted.size, real.size
+            raise UserError(
+                f"the pictures of {painted.name} are {w}x{h}, those of {real.name} {w2}x{h2}; bring both to one size "
+                f"with --size {min(h, h2)}"
+            )
+        return painted
+
+    def gathered(self, one: PictureSet) -> Gathered:
+        """Any further set, by the same extractor."""
+        share, watch = self.team.share, self.told(one.name)
+        own = gather(one, self.extractor, keep=self.keep, batch=self.batch, share=share, on_part=watch)
+        self.seen.append(self.team.merged(own))
+        return self.seen[-1]
+
+    def told(self, name: str) -> Callable[[int, int], None]:
+        """A watcher of one more piece of work."""
+        return lambda done, total: None if self.on_part is None else self.on_part(name, done, total)
+
+    def measure(self, metric: Metric) -> Measurement:
+        """UserError for what the metric refuses, and where it needs data and there are none."""
+        if metric.data and self.data is None:
+            raise UserError(f"{metric.title} compares with real pictures; give a folder of them with --data")
+        real = self.real if metric.data else None
+        figures = metric.compute(self.painted, self.painted if real is None else real, self.options)
+        settings = {name: value for name, value in asdict(self.options).items() if name in metric.settings}
+        return self.measurement(metric.name, figures, real, settings)
+
+    def measurement(
+        self, name: str, figures: Mapping[str, Figure], real: Gathered | None, settings: Mapping[str, Any]
+    ) -> Measurement:
+        """Of the pictures: `measurement`, with what painted them."""
+        painted = painted_by(self.pictures) if isinstance(self.pictures, PaintedPictures) else None
+        return measurement(name, figures, (self.painted, real), settings, painted)
+
+    def warnings(self, metrics: Sequence[str]) -> list[str]:
+        """What makes the figures mean less than they seem to, of the sets that were looked at."""
+        notes = [self.data.note] if isinstance(self.data, KnownStatistics) and self.data.note else []
+        return notes + [
+            warning for one in self.seen for warning in _warnings(one, frechet=bool({"fid", "sfid"} & {*metrics}))
+        ]
+
+
+def measurement(
+    name: str,
+    figures: Mapping[str, Figure],
+    sets: tuple[Gathered, Gathered | None],
+    settings: Mapping[str, Any],
+    painted: Mapping[str, Any] | None = None,
+) -> Measurement:
+    """A record of `figures`; `sets`: what was measured, and beside what."""
+    pictures, real = sets
+    return Measurement(
+        metric=name,
+        figures={name: _value(figure) for name, figure in figures.items()},
+        pictures=_source(pictures),
+        data=None if real is None else _source(real),
+        extractor=pictures.identity.to_json(),
+        settings=dict(settings),
+        painted=painted,
+        versions={"latentbrush": version("latentbrush"), "torch": torch.__version__},
+    )
+
+
+def painted_by(pictures: PaintedPictures) -> dict[str, Any]:
+    """The model's files, how it painted, and from which seed on."""
+    model, request = pictures.model, pictures.request
+    steps = len(plan_of(model, request).steps)
+    record = record_of(model, request, index=0, batch=Batch(first=0, size=1), steps_run=steps)
+    told = record.model_dump(mode="json", include={"model", "machine"})
+    sampling = request.sampling.model_dump(mode="json", include={"sampler", "sigmas", "steps"})
+    return {**told, **sampling, "guidance": request.guidance.weight, "seed": pictures.seed}
+
+
+def _value(figure: Figure) -> Value:
+    return Value(value=figure.value, lower_is_better=figure.lower, interval=figure.interval, deviation=figure.deviation)
+
+
+def _source(gathered: Gathered) -> PictureSource:
+    return PictureSource(
+        name=gathered.name,
+        count=gathered.count,
+        distinct=gathered.distinct,
+        size=gathered.size,
+        digest=gathered.digest,
+    )
+
+
+def _warnings(gathered: Gathered, *, frechet: bool) -> list[str]:
+    name, count, found = gathered.name, gathered.count, []
+    if gathered.distinct < count:
+        found.append(
+            f"{name}: only {gathered.distinct} of {count} pictures differ from one another; equal ones count as often "
+            "as they come"
+        )
+    width = gathered.running.finish().width if count > 1 else 0
+    if frechet and count <= width:
+        found.append(
+            f"{name}: {count} pictures for features of {width} numbers; a Frechet distance of so few is biased "
+            "upwards: compare it only at equal numbers, or take KID"
+        )
+    return found

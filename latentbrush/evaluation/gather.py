@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -24,7 +25,7 @@ class Gathered:
     """Of `count` pictures of `size` (height, width): moments of their features, whose memory does not grow with them,
     and, where they were `kept`, the features and logits themselves.
 
-    `prints`: a number a picture, equal for equal pictures.
+    `prints`: a number a picture, equal for equal pictures, in any order.
     """
 
     name: str
@@ -33,7 +34,7 @@ class Gathered:
     running: RunningMoments = field(default_factory=RunningMoments)
     spatial: RunningMoments | None = None
     kept: dict[int, Features] = field(default_factory=dict)
-    prints: dict[int, Tensor] = field(default_factory=dict)
+    prints: array[int] = field(default_factory=lambda: array("q"))
 
     @property
     def count(self) -> int:
@@ -64,12 +65,12 @@ class Gathered:
     @property
     def distinct(self) -> int:
         """How many pictures are left when equal ones are counted once."""
-        return len({number for part in self.prints.values() for number in part.tolist()})
+        return len(set(self.prints))
 
     @property
     def digest(self) -> str:
         """Of the pictures as they were seen, whatever their order: equal sets have equal ones."""
-        return f"{sum(int(part.sum()) for part in self.prints.values()) % 2**64:016x}"
+        return f"{sum(self.prints) % 2**64:016x}"
 
     def add(self, place: int, pictures: Tensor, features: Features, *, keep: bool) -> None:
         """One part: uint8 (b, 3, H, W) and its features; `place`: its number in the set."""
@@ -87,7 +88,8 @@ class Gathered:
                 self.spatial = (self.spatial or RunningMoments()).add(features.spatial)
         except UserError as error:
             raise UserError(f"{self.name}: {error}") from None
-        self.prints[place] = fingerprints(pictures)
+        # One buffer that grows: small tensors, kept among large ones that come and go, would leave holes in memory.
+        self.prints.frombytes(fingerprints(pictures).numpy().tobytes())
         if keep:
             self.kept[place] = Features(features.pooled, logits=features.logits)
 
@@ -102,7 +104,7 @@ class Gathered:
         if other.spatial is not None:
             self.spatial = (self.spatial or RunningMoments()).merge(other.spatial)
         self.kept |= other.kept
-        self.prints |= other.prints
+        self.prints += other.prints
         return self
 
     def _parts(self) -> list[Features]:

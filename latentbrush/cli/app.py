@@ -19,6 +19,7 @@ from latentbrush.cli.info import info
 from latentbrush.cli.interrupts import INTERRUPTED
 from latentbrush.cli.paint import depth2img, edit, img2img, inpaint, sample, txt2img, upscale
 from latentbrush.cli.reproduce import reproduce
+from latentbrush.cli.study import study_app
 from latentbrush.cli.tokens import tokens
 from latentbrush.cli.train import train
 from latentbrush.errors import UserError, one_line, printable
@@ -46,6 +47,7 @@ app.command()(convert)
 app.command()(reproduce)
 app.command()(train)
 app.add_typer(evaluate_app, name="evaluate")
+app.add_typer(study_app, name="study")
 app.add_typer(data_app, name="data")
 
 

@@ -5,6 +5,7 @@ sampler visits; a `Denoiser` reads a network's output, which `guided` conditions
 walks the plan; `PictureNoise` draws. Training asks `Schedule.level` and `diffusion_loss`.
 """
 
+from latentbrush.diffusion.bound import Bound, bound_levels, variational_bound
 from latentbrush.diffusion.denoiser import Denoise, Denoised, Denoiser, Predict, Prediction, Threshold
 from latentbrush.diffusion.guidance import CONDITION, ClassifierFree, Guidance, Network, Rescaled, guided
 from latentbrush.diffusion.handover import above, below, check_handover, interrupted
@@ -45,6 +46,7 @@ __all__ = [
     "SAMPLERS",
     "SIGMA_PATHS",
     "BetaSchedule",
+    "Bound",
     "ClassifierFree",
     "Consistency",
     "Denoise",
@@ -71,6 +73,7 @@ __all__ = [
     "Weighting",
     "above",
     "below",
+    "bound_levels",
     "check_handover",
     "ddim",
     "ddpm",
@@ -97,5 +100,6 @@ __all__ = [
     "shifted_timesteps",
     "tcd",
     "unipc",
+    "variational_bound",
     "with_level_after",
 ]

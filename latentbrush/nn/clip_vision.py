@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -80,13 +81,20 @@ class CLIPVisionModel(nn.Module):
 
     def tokens(self, pictures: Tensor) -> Tensor:
         """What the last layer says of the picture and of each patch, before the norm: (B, 1 + n, width)."""
+        for x in self.every_tokens(pictures):
+            last = x
+        return last
+
+    def every_tokens(self, pictures: Tensor) -> Iterator[Tensor]:
+        """What goes into the first layer, and what each says of the picture and its patches; all (B, 1 + n, width)."""
         wanted = (self.config.channels, self.config.image_size, self.config.image_size)
         if pictures.ndim != 4 or tuple(pictures.shape[1:]) != wanted:
             raise ValueError(f"the image tower takes pictures (B, {str(wanted)[1:]}, not {tuple(pictures.shape)}")
         x: Tensor = self.pre_layernorm(self.embeddings(pictures))
+        yield x
         for layer in self.layers:
             x = layer(x)
-        return x
+            yield x
 
     def forward(self, pictures: Tensor) -> Tensor:
         out: Tensor = self.post_layernorm(self.tokens(pictures)[:, 0])

@@ -1,0 +1,86 @@
+"""How well pictures match their captions, by the cosine of their CLIP embeddings (Hessel et al. 2021, "CLIPScore")."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from latentbrush.errors import UserError
+from latentbrush.evaluation.clip_extractor import CLIPExtractor
+from latentbrush.evaluation.extractor import ExtractorIdentity
+
+__all__ = ["CLIPScorer", "CLIPScores"]
+
+WEIGHT = 2.5
+
+
+@dataclass(frozen=True)
+class CLIPScores:
+    """Of n pictures, each with its caption. `cosines`: (n,) float64; `cut`: how many captions were longer than the
+    text tower reads, so that their end counted for nothing."""
+
+    cosines: Tensor
+    cut: int
+
+    @property
+    def hessel(self) -> Tensor:
+        """(n,) 2.5 max(cos, 0), Hessel et al. 2021, equation 1: 0 to 2.5."""
+        return WEIGHT * self.cosines.clamp(min=0)
+
+    @property
+    def percent(self) -> Tensor:
+        """(n,) 100 cos, as torchmetrics and papers on text-to-image print it: -100 to 100."""
+        return 100 * self.cosines
+
+    def to_json(self) -> dict[str, float | int]:
+        """The means."""
+        return {
+            "pictures": len(self.cosines),
+            "clip_score": float(self.percent.mean()),
+            "hessel": float(self.hessel.mean()),
+            "captions_cut": self.cut,
+        }
+
+
+class CLIPScorer:
+    """Pictures and captions by one CLIP; scores of different ones do not compare.
+
+    `prefix`: before every caption; Hessel et al. write 'A photo depicts '. UserError for a CLIP without a tokeniser.
+    """
+
+    def __init__(self, extractor: CLIPExtractor, prefix: str = "") -> None:
+        if extractor.parts.tokenizer is None:
+            raise UserError(
+                f"{extractor.identity.name} has no tokeniser, so that it reads no captions; put its vocab.json and "
+                "merges.txt, or tokenizer.json, into its folder"
+            )
+        self.extractor, self.prefix, self.tokenizer = extractor, prefix, extractor.parts.tokenizer
+
+    @property
+    def identity(self) -> ExtractorIdentity:
+        return self.extractor.identity
+
+    @torch.inference_mode()
+    def cosines(self, pictures: Tensor, captions: Sequence[str]) -> Tensor:
+        """uint8 (B, 3, H, W) and B captions -> (B,) float64, each picture with its own caption."""
+        if len(pictures) != len(captions):
+            raise UserError(f"{len(pictures)} pictures and {len(captions)} captions; give each picture one")
+        tokens = self.tokenizer.encode([self.prefix + caption for caption in captions]).to(self.extractor.device)
+        texts = self.extractor.parts.network.encode_text(tokens).cpu()
+        return (texts.double() * self.extractor(pictures).pooled.double()).sum(1)
+
+    def score(self, batches: Iterable[tuple[Tensor, Sequence[str]]]) -> CLIPScores:
+        """Of (pictures, captions) that come in batches. UserError where there are none."""
+        cosines, cut = [], 0
+        for pictures, captions in batches:
+            cosines.append(self.cosines(pictures, captions))
+            cut += sum(bool(self.tokenizer.cut(self.prefix + caption)) for caption in captions)
+        scores = torch.cat(cosines) if cosines else torch.zeros(0, dtype=torch.float64)
+        if not len(scores):
+            raise UserError("there is no picture to score; give at least 1, with its caption")
+        if not scores.isfinite().all():
+            raise UserError("scores are not finite; look at the pictures, or take another CLIP")
+        return CLIPScores(scores, cut)

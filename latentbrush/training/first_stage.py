@@ -15,10 +15,10 @@ from latentbrush.data.emoji import EmojiRecord, family_weights
 from latentbrush.data.folder import ImageFolder
 from latentbrush.data.pixels import to_signed
 from latentbrush.devices import CPU
+from latentbrush.evaluation.perceptual import CLIPDistance
 from latentbrush.training.draws import fingerprint, numpy_draws
 from latentbrush.training.grid import picture_grid
 from latentbrush.training.optimiser import decayed_groups
-from latentbrush.training.perceptual import CLIPDistance
 from latentbrush.training.recipe import FirstStageRecipe
 
 __all__ = ["FirstStageTraining", "augmented", "decibels", "reconstruction_loss"]
@@ -83,7 +83,7 @@ class FirstStageTraining(ABC):
 
     def fingerprint(self) -> str:
         records: list[Any] = [record.to_json() for record in self.records]
-        facts = records if self.perceptual is None else [records, self.perceptual.digest]
+        facts = records if self.perceptual is None else [records, self.perceptual.identity.digest]
         return fingerprint(self.pictures.numpy(), self.large.numpy(), facts=facts)
 
 

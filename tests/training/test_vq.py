@@ -1,6 +1,7 @@
 """The first stage with vector quantisation: what moves its codebook, and what its finished model is."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from latentbrush.errors import UserError
 from latentbrush.evaluation import codebook_usage
 from latentbrush.formats import load_vq
 from latentbrush.nn import VQAutoencoder
-from latentbrush.training import Run, VQAutoencoderRecipe, load_recipe, run_recipe, train
+from latentbrush.training import AutoencoderRecipe, Run, VQAutoencoderRecipe, load_recipe, run_recipe, train
 from latentbrush.training.codebook import CodebookKeeper
 from latentbrush.training.draws import torch_draws
 from latentbrush.training.ema import EMA
@@ -235,3 +236,16 @@ def test_a_run_of_one_regulariser_is_not_resumed_with_the_other(world: Path, tmp
     plain = load_recipe(write(tmp_path, autoencoder_values(world, steps=1)))
     with pytest.raises(UserError, match="was begun with another recipe: "):
         run_recipe(plain, tmp_path / "run", resume=True)
+
+
+def test_the_repository_s_recipe(world: Path, tmp_path: Path) -> None:
+    """Its cost is said to be that of the KL recipe: the same body, batch and steps."""
+    recipes = Path(__file__).parents[2] / "recipes"
+    ours, other = load_recipe(recipes / "emoji-vq-autoencoder.yaml"), load_recipe(recipes / "emoji-autoencoder.yaml")
+    assert isinstance(ours, VQAutoencoderRecipe)
+    assert isinstance(other, AutoencoderRecipe)
+    assert replace(ours.autoencoder.body(), latent_channels=16) == other.autoencoder
+    assert (ours.steps, ours.batch, ours.optimiser) == (other.steps, other.batch, other.optimiser)
+    small = [f"data.path={world}", "batch=2", "steps=1", "optimiser.warmup=0"]
+    run_recipe(load_recipe(recipes / "emoji-vq-autoencoder.yaml", small), tmp_path / "run")
+    assert load_vq(tmp_path / "run" / "model" / "vqvae").config.codebook_size == 512

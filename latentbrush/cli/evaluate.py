@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from pydantic import TypeAdapter
 
+from latentbrush.cli.measures import COMMANDS, measure_command
 from latentbrush.cli.options import filename, number, whole
 from latentbrush.cli.progress import steps_bar
 from latentbrush.request import GuidanceRequest, ImageRequest, Sampling, Text
@@ -23,6 +24,10 @@ evaluate_app = typer.Typer(help="Measure a model.", rich_markup_mode=None)
 @evaluate_app.callback()
 def _evaluate() -> None:
     """Measure a model."""
+
+
+for name in COMMANDS:
+    evaluate_app.command(name)(measure_command(name))
 
 
 @evaluate_app.command()

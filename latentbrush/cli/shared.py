@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import inspect
 import sys
 from collections.abc import Callable, Collection
-from dataclasses import MISSING, dataclass, fields
-from functools import wraps
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, get_type_hints
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from latentbrush.cli.options import Offset, filename, number, offset, size, tiling, whole
+from latentbrush.cli.spread import with_options
 from latentbrush.request import (
     SAMPLER_CHOICES,
     SIGMA_CHOICES,
@@ -188,30 +187,5 @@ def _sides(canvas: Canvas | None) -> tuple[int, int] | None:
 
 def with_paint_options(command: Callable[..., None], *, without: Collection[str] = ()) -> Callable[..., None]:
     """The command with an option for each field of `PaintOptions`, but those it is `without`, instead of its parameter
-    `options`.
-
-    Typer reads options from a function's signature, so it is given one in which they are spread out.
-    """
-    hints = get_type_hints(PaintOptions, include_extras=True)
-    shared = [
-        inspect.Parameter(
-            field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=hints[field.name]
-        )
-        for field in fields(PaintOptions)
-        if field.name not in without
-    ]
-    assert not any(parameter.default is MISSING for parameter in shared)
-    own = [
-        parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)
-        for name, parameter in inspect.signature(command, eval_str=True).parameters.items()
-        if name != "options"
-    ]
-
-    @wraps(command)
-    def spread(**values: Any) -> None:
-        options = PaintOptions(**{parameter.name: values.pop(parameter.name) for parameter in shared})
-        command(**values, options=options)
-
-    spread.__signature__ = inspect.Signature([*own, *shared])  # type: ignore[attr-defined]
-    spread.__annotations__ = {parameter.name: parameter.annotation for parameter in [*own, *shared]}
-    return spread
+    `options`."""
+    return with_options(command, PaintOptions, without)

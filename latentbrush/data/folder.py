@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from PIL import Image, ImageColor
 
@@ -20,6 +21,8 @@ from latentbrush.errors import UserError, short
 __all__ = ["ImageFolder"]
 
 METADATA = "metadata.jsonl"
+SUFFIXES = frozenset((".png", ".jpg", ".jpeg", ".webp", ".avif", ".tif", ".tiff", ".bmp", ".gif", ".ppm"))
+"""Of files that are taken for pictures where no metadata names them."""
 _EXPECTED = "write one JSON object a line, with 'file_name' and 'text'"
 
 
@@ -37,6 +40,26 @@ class ImageFolder:
     def __init__(self, directory: str | Path) -> None:
         self.directory = Path(directory)
         self.records = list(_read_metadata(self.directory))
+
+    @classmethod
+    def found(cls, directory: str | Path) -> "ImageFolder":
+        """The folder by its metadata.jsonl or, where it has none, all pictures in it and below, by their names.
+
+        UserError for a folder without pictures.
+        """
+        directory = Path(directory)
+        if (directory / METADATA).exists() or not directory.is_dir():
+            return cls(directory)
+        names = sorted(str(path.relative_to(directory)) for path in directory.rglob("*") if _is_picture(path))
+        if not names:
+            raise UserError(f"{directory} holds no pictures, nor {METADATA}; give a folder of PNG, JPEG or WebP files")
+        return cls._of(directory, [{"file_name": name} for name in names])
+
+    @classmethod
+    def _of(cls, directory: Path, records: list[dict[str, Any]]) -> "ImageFolder":
+        folder = object.__new__(cls)
+        folder.directory, folder.records = directory, records
+        return folder
 
     def __len__(self) -> int:
         return len(self.records)
@@ -57,9 +80,7 @@ class ImageFolder:
         if not chosen:
             known = sorted({str(record.get("split", "train")) for record in self.records})
             raise UserError(f"{self.directory} has no split {split!r}: choose one of {', '.join(known)}")
-        part = object.__new__(type(self))
-        part.directory, part.records = self.directory, chosen
-        return part
+        return self._of(self.directory, chosen)
 
     def image(self, index: int) -> Image.Image:
         """One picture as RGBA in its own size, turned as its EXIF orientation says."""
@@ -80,17 +101,33 @@ class ImageFolder:
         `background` is a colour name, '#rrggbb' or a triple of 0 to 255. Pictures that are not square are cut
         to the square in their middle.
         """
-        colour = _colour(background)
-        if size < 1:
-            raise UserError(f"size is {size} pixels, but must be at least 1")
+        _check_size(size)
         what = f"two copies of {len(self)} pictures of {size}x{size} pixels"
         # Twice, for whoever loads them joins them with others or works on a copy.
         memory_for(what, 2 * 3 * size * size * len(self), "choose a smaller size or fewer pictures")
         pixels = np.empty((len(self), 3, size, size), dtype=np.uint8)
         for index in range(len(self)):
-            image = _resized(_on_background(_middle_square(self.image(index)), colour), size)
-            pixels[index] = np.asarray(image).transpose(2, 0, 1)
+            pixels[index] = self.pixels(index, size, background)
         return torch.from_numpy(pixels)
+
+    def pixels(
+        self, index: int, size: int | None, background: str | tuple[int, int, int] = "white"
+    ) -> npt.NDArray[np.uint8]:
+        """One picture as `load` has it, (3, size, size); with `size` None in its own size, nothing cut off."""
+        image, colour = self.image(index), _colour(background)
+        if size is None:
+            return np.asarray(_on_background(image, colour)).transpose(2, 0, 1)
+        _check_size(size)
+        return np.asarray(_resized(_on_background(_middle_square(image), colour), size)).transpose(2, 0, 1)
+
+
+def _check_size(size: int) -> None:
+    if size < 1:
+        raise UserError(f"size is {size} pixels, but must be at least 1")
+
+
+def _is_picture(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES and path.is_file()
 
 
 def _read_metadata(directory: Path) -> Iterator[dict[str, Any]]:

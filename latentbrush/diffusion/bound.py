@@ -30,7 +30,7 @@ __all__ = [
 ]
 
 Decoder = Literal["bytes", "density"]
-"""Of L_0: the probability of each of 256 values (equation 13), or, for latents, a density, whose log may be positive."""
+"""Of L_0: each of 256 values' probability (equation 13), or, for latents, a density, whose log may be positive."""
 
 BINS = 256
 HALF_BIN = 1 / (BINS - 1)
@@ -40,7 +40,7 @@ LEAST_VARIANCE = 1e-20
 
 @dataclass(frozen=True)
 class Bound:
-    """Of B pictures, at S levels from the noisiest down. float64, nats, summed over each picture's `dimensions` numbers.
+    """Of B pictures, at S levels, noisiest first. float64, nats, summed over each picture's `dimensions` numbers.
 
     `prior` (B,): L_T = KL(q(x_T | x_0) || N(0, I)); `steps` (B, S - 1): the KL of each step from one level to the
     next; `decoder` (B,): L_0, from the last level. `errors` (B, S): the mean squared error of the estimate of x0 at

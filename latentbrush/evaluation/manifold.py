@@ -10,7 +10,7 @@ from torch import Tensor
 from latentbrush.errors import UserError
 from latentbrush.evaluation.statistics import as_finite
 
-__all__ = ["Coverage", "precision_recall", "radii"]
+__all__ = ["Coverage", "Membership", "memberships", "precision_recall", "radii"]
 
 AT_ONCE = 2048
 """Rows of a distance matrix held at once: 2048 x 50,000 float64 are 820 MB."""
@@ -29,7 +29,30 @@ class Coverage:
         return asdict(self)
 
 
+@dataclass(frozen=True)
+class Membership:
+    """Who lies in whose ball. Of m painted pictures: `within`, whether in some real one's, and `crowding`, in how many,
+    over k; of n real ones: `reached`, whether some painted one is in theirs, and `recalled`, whether they are in some
+    painted one's. float64, each (m,) or (n,)."""
+
+    within: Tensor
+    crowding: Tensor
+    reached: Tensor
+    recalled: Tensor
+
+    def means(self) -> Coverage:
+        within, recalled, crowding, reached = (
+            float(x.mean()) for x in (self.within, self.recalled, self.crowding, self.reached)
+        )
+        return Coverage(precision=within, recall=recalled, density=crowding, coverage=reached)
+
+
 def precision_recall(real: Tensor, painted: Tensor, k: int = 3) -> Coverage:
+    """As `memberships`, on the whole."""
+    return memberships(real, painted, k).means()
+
+
+def memberships(real: Tensor, painted: Tensor, k: int = 3) -> Membership:
     """Of features (n, d) of real and (m, d) of painted pictures, with balls to the k-th nearest neighbour.
 
     Precision: the share of painted ones within the ball of some real one; recall: the reverse (Kynkaanniemi et al.,
@@ -48,21 +71,16 @@ def precision_recall(real: Tensor, painted: Tensor, k: int = 3) -> Coverage:
         )
     real, painted = as_finite(real).cpu(), as_finite(painted).cpu()
     real_radii, painted_radii = radii(real, k), radii(painted, k)
-    within, reached, crowded = [], torch.zeros(len(real), dtype=torch.bool), 0
-    recalled = torch.zeros(len(real), dtype=torch.bool)
+    crowding = []
+    reached, recalled = (torch.zeros(len(real), dtype=torch.bool) for _ in range(2))
     for part, part_radii in zip(torch.split(painted, AT_ONCE), torch.split(painted_radii, AT_ONCE), strict=True):
         distances = torch.cdist(part, real)  # (b, n)
         inside = distances <= real_radii
-        within.append(inside.any(1))
-        crowded += int(inside.sum())
+        crowding.append(inside.sum(1))
         reached |= inside.any(0)
         recalled |= (distances <= part_radii[:, None]).any(0)
-    return Coverage(
-        precision=float(torch.cat(within).double().mean()),
-        recall=float(recalled.double().mean()),
-        density=crowded / (k * len(painted)),
-        coverage=float(reached.double().mean()),
-    )
+    crowded = torch.cat(crowding).double()
+    return Membership((crowded > 0).double(), crowded / k, reached.double(), recalled.double())
 
 
 def radii(features: Tensor, k: int) -> Tensor:

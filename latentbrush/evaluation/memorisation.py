@@ -138,7 +138,7 @@ def rank_statistic(painted: Tensor, held_out: Tensor) -> float:
     """
     m, h = len(painted), len(held_out)
     values = torch.cat([painted, held_out]).double()
-    _, place, counts = values.unique(return_inverse=True, return_counts=True)
+    _, place, counts = torch.unique(values, return_inverse=True, return_counts=True)
     ends = counts.cumsum(0).double()
     ranks = (ends - (counts - 1) / 2)[place]  # ties share the mean of their ranks
     above = ranks[:m].sum() - m * (m + 1) / 2  # pairs in which the painting is the further one

@@ -1,4 +1,4 @@
-"""How far a picture is from its original to the eye of a network: LPIPS, or the shipped CLIP's features in its place."""
+"""How far a picture is from its original, to a network: LPIPS, or the shipped CLIP's features in its place."""
 
 from __future__ import annotations
 

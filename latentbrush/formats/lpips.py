@@ -32,8 +32,8 @@ def load_lpips(backbone: str | Path, linear: str | Path | None = None) -> LPIPS:
 
     `backbone`: torchvision's file of the classifier (`features.N.weight`), whose own layers behind the features are
     left out; `linear`: the LPIPS package's file (`lin0.model.1.weight`), None where `backbone` holds both. Either may
-    be safetensors or torch.save's, which is read as data. Strict: UserError for whatever is missing, unknown, mis-shaped
-    or not finite.
+    be safetensors or torch.save's, which is read as data. Strict: UserError for whatever is missing, unknown, of a
+    wrong shape or not finite.
     """
     files = [open_tensors(Path(path)) for path in (backbone, linear) if path is not None]
     found = _named(files)

@@ -148,8 +148,19 @@ def _items(value: object) -> dict[Any, Any] | None:
     if isinstance(value, dict):
         return value
     if isinstance(value, Made) and str(value.function) == "collections.OrderedDict":
-        return value.items
+        pairs = _pairs(value.arguments)
+        return None if pairs is None else pairs | value.items
     return None
+
+
+def _pairs(arguments: tuple[Any, ...]) -> dict[str, Any] | None:
+    """What Python 2 gave an OrderedDict when it was made: a list of [key, value]. Later ones are filled afterwards."""
+    if not arguments:
+        return {}
+    pairs = arguments[0] if len(arguments) == 1 and isinstance(arguments[0], list) else [None]
+    if not all(isinstance(pair, list | tuple) and len(pair) == 2 and isinstance(pair[0], str) for pair in pairs):
+        return None
+    return dict(pairs)
 
 
 def open_tensors(path: Path) -> TensorFile:

@@ -119,6 +119,19 @@ def test_tensors_come_as_torch_reads_them(wrapped: bool, protocol: int, tmp_path
     assert torch.equal(read_all(open_tensors(path))["row"], base[1])  # the file stays as it was
 
 
+@pytest.mark.parametrize("pair", [list, tuple])
+def test_an_ordered_dict_of_python_2(pair: Any, tmp_path: Path) -> None:
+    """It was given its items as a list when it was made; the LPIPS package's published weights are such files."""
+    items = [pair(["first", view()]), pair(["second", view(2, (2,))])]
+    found = read_all(open_tensors(old(tmp_path / "old.pt", Call(OrderedDict, items))))
+    assert {key: tensor.tolist() for key, tensor in found.items()} == {"first": [1, 2, 3, 4], "second": [3, 4]}
+
+
+@pytest.mark.parametrize("items", [[["a"]], [["a", 1, 2]], [3], ["ab"], [[1, 2]], [[["a"], 2]]])
+def test_an_ordered_dict_of_anything_else_is_none(items: Any, tmp_path: Path) -> None:
+    refusal(old(tmp_path / "old.pt", Call(OrderedDict, items), keys=(), data=b""), "holds no dict of tensors")
+
+
 def test_what_only_older_torch_wrote(tmp_path: Path) -> None:
     """Storages that are a part of another, the first function that made tensors, and no word of parts at all."""
     part = Storage(("1", 1, 3))

@@ -1,0 +1,86 @@
+"""What was measured, with all that the figure depends on; unlike measurements are not compared."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from latentbrush.errors import UserError, one_line, short
+from latentbrush.files import read_json
+
+__all__ = ["Measurement", "PictureSource", "check_alike", "read_measurement"]
+
+
+class _Block(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class PictureSource(_Block):
+    """`digest`: of the pixels as they were seen; `distinct`: how many of the `count` differ from one another."""
+
+    name: str
+    count: int
+    distinct: int
+    size: tuple[int, int]
+    digest: str
+
+
+class Value(_Block):
+    value: float
+    lower_is_better: bool
+    interval: tuple[float, float] | None = None
+    deviation: float | None = None
+
+
+class Measurement(_Block):
+    """`extractor`: an `ExtractorIdentity`; `settings`: of the metric, its seed among them; `painted`: by what and how,
+    where a model painted the pictures."""
+
+    metric: str
+    figures: Mapping[str, Value]
+    pictures: PictureSource
+    data: PictureSource | None
+    extractor: Mapping[str, str | int]
+    settings: Mapping[str, Any]
+    painted: Mapping[str, Any] | None = None
+    versions: Mapping[str, str]
+
+
+LIKE: Mapping[str, Callable[[Measurement], Any]] = {
+    "the metric": lambda one: one.metric,
+    "the extractor's weights": lambda one: one.extractor.get("digest"),
+    "the extractor's resize filter": lambda one: (one.extractor.get("resize"), one.extractor.get("side")),
+    "the extractor's precision": lambda one: one.extractor.get("precision"),
+    "the number of pictures": lambda one: one.pictures.count,
+    "the pictures' size": lambda one: one.pictures.size,
+    "the data": lambda one: None if one.data is None else (one.data.count, one.data.digest),
+    "the settings": lambda one: dict(one.settings),
+    "the seed of the paintings": lambda one: None if one.painted is None else one.painted.get("seed"),
+}
+"""What two figures must share to be compared. A folder's pictures have no seed, and are compared with any."""
+
+
+def check_alike(measurements: Sequence[tuple[str, Measurement]]) -> None:
+    """UserError, naming what differs with both values, unless all measurements, named, can be compared."""
+    (first_name, first), *others = measurements
+    for name, other in others:
+        for what, of in LIKE.items():
+            a, b = of(first), of(other)
+            if a != b and not (what.startswith("the seed") and None in (a, b)):
+                told = f"{short(a)} and {short(b)}"
+                raise UserError(f"{what} of {first_name} and {name} differ: {told}; measure both alike to compare")
+
+
+def read_measurement(path: Path) -> list[Measurement]:
+    """The measurements of a file that an evaluation wrote. UserError for any other."""
+    content = read_json(path)
+    try:
+        return [Measurement.model_validate(one) for one in content["measurements"]]
+    except KeyError:
+        raise UserError(f"{path} holds no measurements; give a metrics.json that an evaluation wrote") from None
+    except (ValidationError, TypeError) as error:
+        told = one_line(error) if isinstance(error, ValidationError) else "measurements are no list"
+        raise UserError(f"{path}: {told}; give a metrics.json that an evaluation wrote") from None

@@ -1,0 +1,87 @@
+"""One cell of the zoo: a first stage trained on the emoji world, and measured on what it saw and on what it did not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from latentbrush.data.folder import ImageFolder
+from latentbrush.data.pixels import to_signed
+from latentbrush.devices import CPU
+from latentbrush.evaluation.clip_extractor import CLIPExtractor
+from latentbrush.evaluation.perceptual import CLIPDistance
+from latentbrush.files import whole_file
+from latentbrush.formats import load_autoencoder, load_vq
+from latentbrush.studies.reconstruction import reconstruct
+from latentbrush.studies.zoo import STEPS, ZooSetting, training_flops, zoo_recipe
+from latentbrush.training import TrainingProgress, run_recipe
+from latentbrush.training.grid import picture_grid
+
+__all__ = ["SHEET", "ZooBench"]
+
+SIZE = 32
+SHOWN = 8
+SHEET = "reconstructions.png"
+
+
+class ZooBench:
+    """Trains and measures settings alike, on the emoji world in `data`, pictures of 32x32 pixels.
+
+    Held out are validation and test together; of the training pictures an even selection of as many is measured, since
+    a Frechet distance depends on the number. UserError for a folder that is no emoji world.
+    """
+
+    def __init__(self, data: Path, *, steps: int = STEPS, seed: int = 0, device: torch.device = CPU) -> None:
+        self.data, self.steps, self.seed, self.device = data, steps, seed, device
+        folder = ImageFolder(data)
+        parts = {split: folder.select(split) for split in ("train", "validation", "test")}
+        held_out = torch.cat([parts[split].load(SIZE) for split in ("validation", "test")])
+        train = parts["train"].load(SIZE)
+        count = min(len(train), len(held_out))
+        self.pictures = {"held_out": held_out, "train": train[torch.arange(count) * len(train) // count]}
+        self.extractor, self.distance = CLIPExtractor(device=device), CLIPDistance(device=device)
+
+    def settings(self) -> dict[str, Any]:
+        """What all figures depend on beside the settings themselves."""
+        return {
+            "data": str(self.data),
+            "size": SIZE,
+            "steps": self.steps,
+            "seed": self.seed,
+            "held_out": len(self.pictures["held_out"]),
+            "rfid_by": self.extractor.identity.to_json(),
+            "psim_by": self.distance.identity.to_json(),
+        }
+
+    def work(self, setting: ZooSetting) -> float:
+        """TFLOP of the training; the measuring takes a few seconds."""
+        return training_flops(zoo_recipe(setting, self.data, steps=self.steps, seed=self.seed)) / 1e12
+
+    def run(
+        self, setting: ZooSetting, folder: Path, on_step: Callable[[TrainingProgress], None] | None = None
+    ) -> dict[str, Any]:
+        """Train in `folder`/run, going on where an earlier try there was stopped; measure; draw `folder`/SHEET.
+
+        Returns the figures by part, `held_out` and `train`, and what the first stage is, as JSON can hold them.
+        """
+        recipe = zoo_recipe(setting, self.data, steps=self.steps, seed=self.seed)
+        run = folder / "run"
+        run_recipe(recipe, run, resume=(run / "recipe.yaml").is_file(), device=self.device, on_step=on_step)
+        vq = setting.regulariser == "vq"
+        stage = (load_vq(run / "model" / "vqvae") if vq else load_autoencoder(run / "model" / "vae")).to(self.device)
+        found = {part: reconstruct(stage, pictures) for part, pictures in self.pictures.items()}
+        with whole_file(folder / SHEET) as beside:
+            shown = torch.arange(SHOWN) * len(found["held_out"].originals) // SHOWN
+            rows = [found["held_out"].originals[shown], found["held_out"].rebuilt[shown]]
+            picture_grid(torch.cat([to_signed(row) for row in rows]), columns=SHOWN).save(beside, format="PNG")
+        return {
+            "setting": setting.name,
+            "parameters": sum(weight.numel() for weight in stage.parameters()),
+            "latent": [setting.channels, SIZE // setting.factor, SIZE // setting.factor],
+            "codes": setting.emoji_codes,
+            "training_tflop": self.work(setting),
+            **{part: one.figures(self.extractor, self.distance).to_json() for part, one in found.items()},
+        }

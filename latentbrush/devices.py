@@ -30,6 +30,7 @@ __all__ = [
     "not_finite",
     "out_of_memory",
     "precision",
+    "whole_float32",
 ]
 
 HALVES = (torch.float16, torch.bfloat16)
@@ -91,6 +92,17 @@ def autocast(device: torch.device, dtype: str) -> AbstractContextManager[Any]:
     `dtype`: bfloat16 or float32, which changes nothing.
     """
     return nullcontext() if dtype == "float32" else torch.autocast(device.type, getattr(torch, dtype))
+
+
+@contextmanager
+def whole_float32() -> Iterator[None]:
+    """Within it float32 is computed with all its digits, of which NVIDIA's cards else drop 13 bits, to be faster."""
+    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
 
 
 def out_of_memory(error: MemoryError | RuntimeError) -> bool:

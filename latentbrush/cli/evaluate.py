@@ -8,9 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from pydantic import TypeAdapter
 
-from latentbrush.cli.measures import COMMANDS, measure_command
+from latentbrush.cli.measures import COMMANDS, MeasureOptions, measure_all, measure_command
 from latentbrush.cli.options import filename, number, whole
 from latentbrush.cli.progress import steps_bar
+from latentbrush.cli.shared import DeviceOption
+from latentbrush.cli.spread import with_options
+from latentbrush.errors import UserError
 from latentbrush.request import GuidanceRequest, ImageRequest, Sampling, Text
 
 if TYPE_CHECKING:  # studies import torch
@@ -28,6 +31,48 @@ def _evaluate() -> None:
 
 for name in COMMANDS:
     evaluate_app.command(name)(measure_command(name))
+evaluate_app.command("all")(with_options(measure_all, MeasureOptions))
+
+
+@evaluate_app.command()
+def statistics(
+    images: Annotated[Path, typer.Argument(parser=filename, help="A folder of pictures, or ADM's .npz of them.")],
+    out: Annotated[Path, typer.Argument(parser=filename, help="A new .npz, for --data.")],
+    size: Annotated[int | None, typer.Option(parser=whole, help="Pixels a side to which pictures are brought.")] = None,
+    split: Annotated[str | None, typer.Option(help="Of the pictures, only those of this split.")] = None,
+    extractor: Annotated[str, typer.Option(help="As for the other commands.")] = MeasureOptions.extractor,
+    resize: Annotated[str, typer.Option(help="Inception: tensorflow or clean.")] = MeasureOptions.resize,
+    features: Annotated[bool, typer.Option("--features", help="Keep all features, too, for KID and its kin.")] = False,
+    batch_size: Annotated[int, typer.Option(parser=whole, help="Pictures at once.")] = MeasureOptions.batch_size,
+    device: DeviceOption = "auto",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
+) -> None:
+    """Keep what FID compares of real pictures, in a file that ADM's evaluator and clean-fid read, too."""
+    options = MeasureOptions(
+        images=images, size=size, extractor=extractor, resize=resize, batch_size=batch_size, device=device, split=split
+    )
+    from latentbrush.cli.measuring import keep_statistics
+
+    keep_statistics(options, out, features=features, overwrite=overwrite)
+    print(out)
+
+
+@evaluate_app.command()
+def compare(
+    files: Annotated[list[Path], typer.Argument(parser=filename, help="metrics.json of two or more evaluations.")],
+) -> None:
+    """Set the figures of several evaluations beside each other, if they were measured alike.
+
+    Refused where extractor, resize filter, precision, number and size of pictures, data, settings or seed differ.
+    """
+    if len(files) < 2:
+        raise UserError("1 file is given; give at least 2 to compare")
+    from latentbrush.cli.tables import print_table
+    from latentbrush.evaluation.measurement import compared, read_measurements
+
+    rows = compared([(str(file), read_measurements(file)) for file in files])
+    columns = ("metric", *(file.parent.name or file.name for file in files), "better")
+    print_table(rows, columns=columns, right=columns[1:-1])
 
 
 @evaluate_app.command()

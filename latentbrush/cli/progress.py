@@ -12,6 +12,7 @@ from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
     Progress,
+    TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -23,7 +24,7 @@ if TYPE_CHECKING:  # a watcher needs no torch to be defined
     from latentbrush.diffusion import Denoised, Level, OnStep
     from latentbrush.training import TrainingProgress
 
-__all__ = ["count_bar", "steps_bar", "training_bar"]
+__all__ = ["count_bar", "steps_bar", "training_bar", "work_bar"]
 
 LINE_EVERY = 50
 """Steps between two lines of a training log that no terminal shows."""
@@ -51,6 +52,20 @@ def count_bar(description: str) -> Iterator[Callable[[int, int], None]]:
     with _bar() as bar:
         task = bar.add_task(description, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+@contextmanager
+def work_bar() -> Iterator[Callable[[str, int, int], None]]:
+    """Yields on_part(what, done, total): a line for each piece of work."""
+    with _bar() as bar:
+        tasks: dict[str, TaskID] = {}
+
+        def on_part(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bar.add_task(what, total=total)
+            bar.update(tasks[what], completed=done)
+
+        yield on_part
 
 
 @contextmanager

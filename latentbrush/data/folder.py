@@ -82,6 +82,13 @@ class ImageFolder:
             raise UserError(f"{self.directory} has no split {split!r}: choose one of {', '.join(known)}")
         return self._of(self.directory, chosen)
 
+    def divide(self, split: str) -> "tuple[ImageFolder | None, ImageFolder | None]":
+        """The records of a split, and all others; None for none."""
+        inside = [record for record in self.records if record.get("split", "train") == split]
+        others = [record for record in self.records if record.get("split", "train") != split]
+        parts = [self._of(self.directory, chosen) if chosen else None for chosen in (inside, others)]
+        return parts[0], parts[1]
+
     def image(self, index: int) -> Image.Image:
         """One picture as RGBA in its own size, turned as its EXIF orientation says."""
         path = self.directory / self.records[index]["file_name"]

@@ -107,7 +107,7 @@ def stage_nats(posterior: Posterior, rebuilt: Tensor, pictures: Tensor, deviatio
     if pictures.dtype != torch.uint8 or pictures.shape != rebuilt.shape:
         raise ValueError(f"pictures {tuple(pictures.shape)} {pictures.dtype} and rebuilt {tuple(rebuilt.shape)}")
     log_variance = torch.tensor(2 * math.log(deviation), dtype=torch.float64)
-    likelihood = discretised_log_likelihood(pictures.double() / SIGNED_TO_BYTES - 1, rebuilt.double(), log_variance)
+    likelihood = discretised_log_likelihood(_signed(pictures, rebuilt), rebuilt.double(), log_variance)
     entropy = 0.5 * (posterior.logvar.double() + 1 + math.log(2 * math.pi))
     return StageNats(-likelihood.flatten(1).sum(1), entropy.flatten(1).sum(1), pictures[0].numel())
 
@@ -115,8 +115,13 @@ def stage_nats(posterior: Posterior, rebuilt: Tensor, pictures: Tensor, deviatio
 def best_deviation(rebuilt: Tensor, pictures: Tensor) -> float:
     """The root of the mean squared error of `rebuilt`, (B, 3, H, W) in [-1, 1], to pictures uint8: for a continuous
     Gaussian the likeliest. At least a quarter of a byte, below which bins hold all anyhow."""
-    error = (pictures.double() / SIGNED_TO_BYTES - 1 - rebuilt.double()).square().mean().sqrt()
+    error = (_signed(pictures, rebuilt) - rebuilt.double()).square().mean().sqrt()
     return max(float(error), 0.25 / SIGNED_TO_BYTES)
+
+
+def _signed(pictures: Tensor, beside: Tensor) -> Tensor:
+    """uint8 -> float64 in [-1, 1], on the device of `beside`."""
+    return pictures.to(beside.device).double() / SIGNED_TO_BYTES - 1
 
 
 def picture_bits(latents: Bound, stage: StageNats) -> Tensor:

@@ -7,7 +7,7 @@ Frechet distance is biased upwards by as much as N is small (Chong and Forsyth 2
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from statistics import NormalDist
 from typing import Any, Literal
@@ -85,16 +85,32 @@ def bootstrap_interval(
     return _interval(values, estimate, centre, seed, level)
 
 
-def mean_interval(values: Tensor, *, resamples: int = 1000, seed: int = 0, level: float = LEVEL) -> Interval:
+def mean_interval(
+    values: Tensor,
+    *,
+    clusters: Sequence[Hashable] | None = None,
+    resamples: int = 1000,
+    seed: int = 0,
+    level: float = LEVEL,
+) -> Interval:
     """Of the mean of a figure that each picture has by itself, (n,): PSNR, SSIM, LPIPS, CLIP score. By percentiles.
 
-    UserError as `bootstrap_interval`; infinite values (PSNR of equal pictures) among them.
+    `clusters`: which of n pictures belong together, such as paintings of one caption; they are drawn whole, for they
+    are alike, and count for less than as many strangers. UserError as `bootstrap_interval`, for as few clusters as
+    for pictures, and for infinite values (PSNR of equal pictures).
     """
-    if values.ndim != 1:
-        raise ValueError(f"values {tuple(values.shape)} must be (n,)")
-    _check(len(values), resamples, level)
+    if values.ndim != 1 or (clusters is not None and len(clusters) != len(values)):
+        raise ValueError(f"values {tuple(values.shape)} must be (n,), and so many clusters")
+    names = {name: i for i, name in enumerate(dict.fromkeys(range(len(values)) if clusters is None else clusters))}
+    _check(len(names), resamples, level, "pictures" if clusters is None else "clusters of pictures")
     numbers = values.detach().double().cpu()
-    means = [float(times @ numbers) / len(numbers) for times in resampled_counts(len(numbers), resamples, seed)]
+    if clusters is None:
+        sums, sizes = numbers, torch.ones_like(numbers)
+    else:
+        place = torch.tensor([names[name] for name in clusters])
+        empty = torch.zeros(len(names), dtype=torch.float64)
+        sums, sizes = (empty.index_add(0, place, x) for x in (numbers, torch.ones_like(numbers)))
+    means = [float(times @ sums / (times @ sizes)) for times in resampled_counts(len(names), resamples, seed)]
     return _interval(torch.tensor(means, dtype=torch.float64), float(numbers.mean()), "percentile", seed, level)
 
 
@@ -105,14 +121,15 @@ def frechet_interval(features: Tensor, reference: Moments, *, level: float = LEV
     S_r^(1/2))^(-1/2) S_r^(1/2), its gradient by the covariance S, a feature f moves it by 2 (f - m).(m - m_r) +
     (f - m)' G (f - m), about its mean. Their squares give the variance, one decomposition in all. Resampling, which
     costs one each time, overstates the spread where n is not many times d, for duplicates make the covariance poorer:
-    at n = 3 d by some 80%, against 20% here, while its percentiles miss the expectation altogether. Where both sets are alike
-    the interval is too wide, never too narrow. UserError as `frechet_distance`, and for fewer than 2 pictures.
+    at n = 3 d by some 80%, against 20% here, while its percentiles miss the expectation altogether. Where both sets
+    are alike the interval is too wide. UserError as `frechet_distance`, and for fewer than 2 pictures.
     """
     values = as_finite(features).cpu()
     _check(len(values), LEAST_RESAMPLES, level)
     own = weighted_moments(values, torch.ones(len(values), dtype=torch.float64))
     estimate = frechet_distance(own, reference)
-    gradient = _gradient(own.covariance, reference.covariance)
+    # Sums of squares are divided by n - 1.
+    gradient = _gradient(own.covariance, reference.covariance) * (len(values) / (len(values) - 1))
     step = 2 * (own.mean - reference.mean)
     parts = []
     for part in torch.split(values, AT_ONCE):
@@ -141,7 +158,7 @@ def weighted_moments(features: Tensor, counts: Tensor) -> Moments:
 
 
 def resampled_counts(count: int, resamples: int, seed: int) -> Iterator[Tensor]:
-    """How often each of `count` pictures is among as many drawn with replacement, (count,) float64; `resamples` of it."""
+    """How often each of `count` pictures is among as many drawn with replacement: `resamples` of (count,) float64."""
     generator = torch.Generator().manual_seed(seed)
     for _ in range(resamples):
         drawn = torch.randint(count, (count,), generator=generator)
@@ -168,9 +185,9 @@ def _interval(values: Tensor, estimate: float, centre: Centre, seed: int, level:
     return Interval(estimate, low + shift, high + shift, centre, len(values), seed, level)
 
 
-def _check(count: int, resamples: int, level: float) -> None:
+def _check(count: int, resamples: int, level: float, what: str = "pictures") -> None:
     if count < 2:
-        raise UserError(f"{count} pictures have no interval; give at least 2")
+        raise UserError(f"{count} {what} have no interval; give at least 2")
     if resamples < LEAST_RESAMPLES:
         raise UserError(f"{resamples} resamples are asked for; choose at least {LEAST_RESAMPLES}")
     if not 0 < level < 1:

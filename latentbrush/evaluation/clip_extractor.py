@@ -5,10 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from latentbrush.evaluation.extractor import ExtractorIdentity, Features
+from latentbrush.devices import whole_float32
+from latentbrush.evaluation.extractor import ExtractorIdentity, Features, digest_of
 from latentbrush.evaluation.resize import resized
 from latentbrush.formats import load_clip, resolve_clip
-from latentbrush.origin import sha256_of
+from latentbrush.formats.weights import find_weights
 
 __all__ = ["DEFAULT_CLIP", "CLIPExtractor"]
 
@@ -27,7 +28,7 @@ class CLIPExtractor:
         path = resolve_clip(name)
         self.identity = ExtractorIdentity(
             name=f"clip {path.name}",
-            digest=f"sha256:{sha256_of(path / 'model.safetensors')}",
+            digest=digest_of(find_weights(path, "model")),
             side=self.parts.network.config.vision.image_size,
             resize="bicubic, antialiased",
             precision="float32",
@@ -36,4 +37,5 @@ class CLIPExtractor:
     @torch.inference_mode()
     def __call__(self, pictures: Tensor) -> Features:
         seen = self.parts.pixels(resized(pictures.to(self.device), self.identity.side))
-        return Features(self.parts.network.encode_image(seen).cpu())
+        with whole_float32():
+            return Features(self.parts.network.encode_image(seen).cpu())

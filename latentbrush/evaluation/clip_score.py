@@ -68,9 +68,13 @@ class CLIPScorer:
         """uint8 (B, 3, H, W) and B captions -> (B,) float64, each picture with its own caption."""
         if len(pictures) != len(captions):
             raise UserError(f"{len(pictures)} pictures and {len(captions)} captions; give each picture one")
+        return (self.texts(captions).double() * self.extractor(pictures).pooled.double()).sum(1)
+
+    @torch.inference_mode()
+    def texts(self, captions: Sequence[str]) -> Tensor:
+        """(B, d) of length 1, on the CPU: what pictures' features are compared with."""
         tokens = self.tokenizer.encode([self.prefix + caption for caption in captions]).to(self.extractor.device)
-        texts = self.extractor.parts.network.encode_text(tokens).cpu()
-        return (texts.double() * self.extractor(pictures).pooled.double()).sum(1)
+        return self.extractor.parts.network.encode_text(tokens).cpu()
 
     def score(self, batches: Iterable[tuple[Tensor, Sequence[str]]]) -> CLIPScores:
         """Of (pictures, captions) that come in batches. UserError where there are none."""

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Protocol
 
 from torch import Tensor
 
 from latentbrush.errors import UserError
+from latentbrush.origin import sha256_of
 
-__all__ = ["Extractor", "ExtractorIdentity", "Features"]
+__all__ = ["Extractor", "ExtractorIdentity", "Features", "digest_of"]
 
 
 @dataclass(frozen=True)
@@ -48,6 +52,22 @@ class ExtractorIdentity:
 
     def to_json(self) -> dict[str, str | int]:
         return asdict(self)
+
+    @classmethod
+    def from_json(cls, content: object) -> ExtractorIdentity:
+        """What `to_json` gave. ValueError for anything else."""
+        kinds = {"name": str, "digest": str, "side": int, "resize": str, "precision": str}
+        if not isinstance(content, dict) or content.keys() != kinds.keys():
+            raise ValueError("it has other fields")
+        if not all(type(content[key]) is kind for key, kind in kinds.items()):
+            raise ValueError("a field is of another kind")
+        return cls(**content)
+
+
+def digest_of(files: Sequence[Path]) -> str:
+    """'sha256:...' of a network's files of weights: a single one's own, of several that of theirs, in their order."""
+    digests = [sha256_of(file) for file in files]
+    return f"sha256:{digests[0] if len(digests) == 1 else hashlib.sha256(' '.join(digests).encode()).hexdigest()}"
 
 
 class Extractor(Protocol):

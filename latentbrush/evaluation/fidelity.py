@@ -8,12 +8,14 @@ from torch.nn import functional as F
 
 from latentbrush.errors import UserError
 
-__all__ = ["MS_WEIGHTS", "ms_ssim", "psnr", "ssim"]
+__all__ = ["MS_LEAST", "MS_WEIGHTS", "ms_ssim", "psnr", "ssim"]
 
 WINDOW, SIGMA = 11, 1.5
 K1, K2 = 0.01, 0.03
 MS_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 """Of the scales, finest first (Wang, Simoncelli and Bovik 2003, section 3.2)."""
+MS_LEAST = WINDOW * 2 ** (len(MS_WEIGHTS) - 1)
+"""Pixels a side that the coarsest window fits into."""
 
 
 def psnr(pictures: Tensor, originals: Tensor) -> Tensor:
@@ -42,10 +44,9 @@ def ms_ssim(pictures: Tensor, originals: Tensor) -> Tensor:
     """
     first, second = _as_numbers(pictures, originals)
     scales = len(MS_WEIGHTS)
-    least = WINDOW * 2 ** (scales - 1)
-    if min(first.shape[-2:]) < least:
+    if min(first.shape[-2:]) < MS_LEAST:
         raise UserError(
-            f"MS-SSIM needs pictures of at least {least} pixels a side; these have {tuple(first.shape[-2:])}"
+            f"MS-SSIM needs pictures of at least {MS_LEAST} pixels a side; these have {tuple(first.shape[-2:])}"
         )
     result = first.new_ones(len(first))
     for scale, weight in enumerate(MS_WEIGHTS):

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from latentbrush.errors import UserError, one_line, short
 from latentbrush.files import read_json
 
-__all__ = ["Measurement", "PictureSource", "check_alike", "read_measurement"]
+__all__ = ["Measurement", "PictureSource", "check_alike", "compared", "read_measurements"]
 
 
 class _Block(BaseModel):
@@ -19,12 +19,13 @@ class _Block(BaseModel):
 
 
 class PictureSource(_Block):
-    """`digest`: of the pixels as they were seen; `distinct`: how many of the `count` differ from one another."""
+    """`digest`: of the pixels as they were seen; `distinct`: how many of the `count` differ from one another. `size`:
+    (height, width), None where only statistics are left."""
 
     name: str
     count: int
     distinct: int
-    size: tuple[int, int]
+    size: tuple[int, int] | None
     digest: str
 
 
@@ -74,7 +75,30 @@ def check_alike(measurements: Sequence[tuple[str, Measurement]]) -> None:
                 raise UserError(f"{what} of {first_name} and {name} differ: {told}; measure both alike to compare")
 
 
-def read_measurement(path: Path) -> list[Measurement]:
+def compared(evaluations: Sequence[tuple[str, Sequence[Measurement]]]) -> list[list[str]]:
+    """A row a figure that all evaluations, named, have: its name, its values, and which is better.
+
+    UserError as `check_alike`, and where they have no metric in common.
+    """
+    tables = [(name, {one.metric: one for one in found}) for name, found in evaluations]
+    common = [metric for metric in tables[0][1] if all(metric in table for _, table in tables)]
+    if not common:
+        told = "; ".join(f"{name} has {', '.join(table) or 'none'}" for name, table in tables)
+        raise UserError(f"there is no metric in common ({told}); measure the same to compare")
+    rows = []
+    for metric in common:
+        alike = [(name, table[metric]) for name, table in tables]
+        check_alike(alike)
+        first = alike[0][1]
+        for figure in first.figures:
+            values = [one.figures[figure] for _, one in alike if figure in one.figures]
+            if len(values) == len(alike):
+                better = "lower" if values[0].lower_is_better else "higher"
+                rows.append([figure, *(f"{value.value:.4g}" for value in values), better])
+    return rows
+
+
+def read_measurements(path: Path) -> list[Measurement]:
     """The measurements of a file that an evaluation wrote. UserError for any other."""
     content = read_json(path)
     try:

@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from torch import Tensor
+
 from latentbrush.errors import UserError
+from latentbrush.evaluation.bootstrap import frechet_interval, mean_interval
 from latentbrush.evaluation.frechet import frechet_distance
 from latentbrush.evaluation.gather import Gathered
 from latentbrush.evaluation.inception_score import inception_score
 from latentbrush.evaluation.kernel import KID_SUBSET, KID_SUBSETS, clip_mmd, kid
-from latentbrush.evaluation.manifold import precision_recall
+from latentbrush.evaluation.manifold import memberships
 
-__all__ = ["METRICS", "Figure", "Metric", "MetricOptions"]
+__all__ = ["METRICS", "Figure", "Metric", "MetricOptions", "mean_figure"]
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,7 @@ class Figure:
 
 @dataclass(frozen=True)
 class MetricOptions:
-    """What a figure depends on beside the pictures. `subset`: None for 1000, or as many as there are.
+    """What a figure depends on beside the pictures. `subset`: None for 1000, or half of what there is.
 
     `neighbours`: of precision and recall; `splits`: of IS.
     """
@@ -57,7 +60,10 @@ class Metric:
 
 
 def _fid(painted: Gathered, real: Gathered, options: MetricOptions) -> dict[str, Figure]:
-    return {"FD": Figure(frechet_distance(painted.moments, real.moments), lower=True)}
+    if not painted.kept:
+        return {"FD": Figure(frechet_distance(painted.moments, real.moments), lower=True)}
+    found = frechet_interval(painted.features, real.moments)
+    return {"FD": Figure(found.estimate, lower=True, interval=(found.low, found.high))}
 
 
 def _sfid(painted: Gathered, real: Gathered, options: MetricOptions) -> dict[str, Figure]:
@@ -65,7 +71,9 @@ def _sfid(painted: Gathered, real: Gathered, options: MetricOptions) -> dict[str
 
 
 def _kid(painted: Gathered, real: Gathered, options: MetricOptions) -> dict[str, Figure]:
-    size = min(KID_SUBSET, painted.count, real.count) if options.subset is None else options.subset
+    least = min(painted.count, real.count)
+    # Subsets of all there is would all be one, and have no deviation.
+    size = max(2, min(KID_SUBSET, least // 2)) if options.subset is None else options.subset
     value, deviation = kid(painted.features, real.features, subsets=options.subsets, size=size, seed=options.seed)
     return {"KID": Figure(value, lower=True, deviation=deviation)}
 
@@ -82,8 +90,20 @@ def _is(painted: Gathered, real: Gathered, options: MetricOptions) -> dict[str, 
 
 
 def _prc(painted: Gathered, real: Gathered, options: MetricOptions) -> dict[str, Figure]:
-    found = precision_recall(real.features, painted.features, options.neighbours)
-    return {name: Figure(value, lower=False) for name, value in found.to_json().items()}
+    found = memberships(real.features, painted.features, options.neighbours)
+    each = {
+        "precision": found.within,
+        "recall": found.recalled,
+        "density": found.crowding,
+        "coverage": found.reached,
+    }
+    return {name: mean_figure(values, options.seed, lower=False) for name, values in each.items()}
+
+
+def mean_figure(values: Tensor, seed: int, *, lower: bool) -> Figure:
+    """The mean of (n,) with its interval."""
+    found = mean_interval(values, seed=seed)
+    return Figure(found.estimate, lower, (found.low, found.high))
 
 
 METRICS: Mapping[str, Metric] = {
@@ -103,7 +123,7 @@ METRICS: Mapping[str, Metric] = {
         ),
         Metric(
             *("prc", "Precision and recall", "Precision, recall, density, coverage by nearest neighbours.", _prc),
-            settings=("neighbours",),
+            settings=("neighbours", "seed"),
         ),
     )
 }

@@ -26,8 +26,8 @@ __all__ = ["CLIPDistance", "LPIPSDistance", "PerceptualDistance", "perceptual_di
 class PerceptualDistance(Protocol):
     """Pictures and originals, floats (B, 3, H, W) in [-1, 1] -> (B,), 0 for the same; gradients flow to both.
 
-    The network's own weights are frozen, so that a first stage may train against it. UserError for unlike shapes and
-    pictures that are too small.
+    They are brought to the network's device, where the distances are. The network's own weights are frozen, so that a
+    first stage may train against it. UserError for unlike shapes and pictures that are too small.
     """
 
     @property
@@ -45,7 +45,8 @@ class LPIPSDistance:
     def __init__(
         self, backbone: str | Path, linear: str | Path | None = None, device: torch.device | str = "cpu"
     ) -> None:
-        self.network = load_lpips(backbone, linear).to(device)
+        self.device = torch.device(device)
+        self.network = load_lpips(backbone, linear).to(self.device)
         self.identity = ExtractorIdentity(
             name=f"LPIPS {self.network.backbone}",
             digest=_digest(Path(path) for path in (backbone, linear) if path is not None),
@@ -62,7 +63,7 @@ class LPIPSDistance:
                 f"{self.identity.name} needs pictures of at least {least} pixels a side; these have "
                 f"{tuple(pictures.shape[-2:])}"
             )
-        distances: Tensor = self.network(pictures, originals)
+        distances: Tensor = self.network(pictures.to(self.device), originals.to(self.device))
         return distances
 
 
@@ -75,8 +76,8 @@ class CLIPDistance:
     """
 
     def __init__(self, name: str = DEFAULT_CLIP, device: torch.device | str = "cpu") -> None:
-        parts, path = load_clip(name), resolve_clip(name)
-        self.tower = parts.network.vision_model.to(device).requires_grad_(False)
+        parts, path, self.device = load_clip(name), resolve_clip(name), torch.device(device)
+        self.tower = parts.network.vision_model.to(self.device).requires_grad_(False)
         # From (p / 255 - mean) / std to the same of signed pictures.
         self.mean = [2 * mean - 1 for mean in parts.pixels.mean]
         self.std = [2 * std for std in parts.pixels.std]
@@ -90,6 +91,7 @@ class CLIPDistance:
 
     def __call__(self, pictures: Tensor, originals: Tensor) -> Tensor:
         _check(pictures, originals)
+        pictures, originals = pictures.to(self.device), originals.to(self.device)
         total = pictures.new_zeros(len(pictures))
         for first, second in zip(self._tokens(pictures), self._tokens(originals), strict=True):
             total = total + unit_distance(first.transpose(1, 2), second.transpose(1, 2))

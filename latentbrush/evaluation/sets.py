@@ -12,8 +12,9 @@ from torch import Tensor
 
 from latentbrush.data.folder import ImageFolder
 from latentbrush.errors import UserError
+from latentbrush.evaluation.statistics_file import pictures_held, pictures_in
 
-__all__ = ["FolderPictures", "PictureSet"]
+__all__ = ["FolderPictures", "NpzPictures", "PictureSet"]
 
 READERS = 4
 """Threads that decode files; Pillow lets others run while it does."""
@@ -66,3 +67,35 @@ class FolderPictures:
 
     def _pixels(self, index: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
         return self.folder.pixels(index, self.size)
+
+
+class NpzPictures:
+    """The pictures of ADM's .npz, in their own size; read from the first to the last, they take the memory of a part.
+
+    `most`: only the first so many. UserError for a file without pictures.
+    """
+
+    def __init__(self, path: Path, most: int | None = None) -> None:
+        self.path = path
+        self.count = pictures_held(path) if most is None else min(most, pictures_held(path))
+        self._at, self._ahead, self._parts = 0, torch.empty(0), pictures_in(path)
+
+    @property
+    def name(self) -> str:
+        return str(self.path)
+
+    def __len__(self) -> int:
+        return self.count
+
+    def read(self, first: int, end: int) -> Tensor:
+        if first < self._at:  # what has gone by comes again from the start only
+            self._at, self._ahead, self._parts = 0, torch.empty(0), pictures_in(self.path)
+        found = []
+        while self._at < end:
+            if not len(self._ahead):
+                self._ahead = next(self._parts)
+            taken = min(len(self._ahead), (first if self._at < first else end) - self._at)
+            if self._at >= first:
+                found.append(self._ahead[:taken])
+            self._ahead, self._at = self._ahead[taken:], self._at + taken
+        return torch.cat(found)

@@ -1,12 +1,14 @@
 """Files <-> models: diffusers folders, the native format, and single files. Loading executes no code from a file."""
 
 from latentbrush.formats.alone import with_autoencoder
-from latentbrush.formats.clip import SIGNED, CLIPParts, PixelScale, load_clip, save_clip
+from latentbrush.formats.clip import SIGNED, CLIPParts, PixelScale, load_clip, read_pixels, save_clip
 from latentbrush.formats.comfyui import COMFYUI_KEY, parse_comfyui
 from latentbrush.formats.convert import Conversion, convert
 from latentbrush.formats.folder import load_autoencoder, save_autoencoder, save_model
 from latentbrush.formats.foreign import foreign_request, foreign_sampler
+from latentbrush.formats.inception import load_inception
 from latentbrush.formats.loading import load_for
+from latentbrush.formats.lpips import load_lpips
 from latentbrush.formats.opening import load_model, load_tokenizer, outline_model, single_file, with_refiner
 from latentbrush.formats.parameters import PARAMETERS_KEY, Parameters, parse_parameters, write_parameters
 from latentbrush.formats.photos import Photo, cover, load_photo
@@ -53,6 +55,8 @@ __all__ = [
     "load_autoencoder",
     "load_clip",
     "load_for",
+    "load_inception",
+    "load_lpips",
     "load_model",
     "load_photo",
     "load_tiny_autoencoder",
@@ -64,6 +68,7 @@ __all__ = [
     "parse_comfyui",
     "parse_parameters",
     "parse_record",
+    "read_pixels",
     "read_record",
     "read_texts",
     "record_of",

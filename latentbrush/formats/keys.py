@@ -10,7 +10,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 __all__ = [
-    *("AUTOENCODER", "CLIP", "CLIP_TEXT", "CLIP_TEXT_PROJECTED", "CLIP_VISION", "LDM_BERT", "SAFETY", "UNET", "VQ"),
+    *("AUTOENCODER", "CLIP", "CLIP_TEXT", "CLIP_TEXT_PROJECTED", "CLIP_VISION", "INCEPTION", "LDM_BERT", "SAFETY"),
+    *("UNET", "VQ"),
     *("Names", "rename"),
 ]
 
@@ -30,13 +31,15 @@ class Names:
     """How one network's parameters are called in files.
 
     `prefix`: written before every name, read with or without it. `older`: names of earlier versions of the
-    format and the present ones. `ignored`: names, without the prefix, that hold no parameter.
+    format and the present ones. `ignored`: names, without the prefix, that hold no parameter; `ignored_end`: how
+    such end.
     """
 
     rules: tuple[Rule, ...]
     prefix: str = ""
     older: tuple[Rule, ...] = ()
     ignored: frozenset[str] = frozenset()
+    ignored_end: str | None = None
 
     def theirs(self, name: str) -> str:
         """The name in a file that we write."""
@@ -45,7 +48,7 @@ class Names:
     def ours(self, key: str) -> str | None:
         """The name here for a name in a file, None for one to be ignored."""
         key = key.removeprefix(self.prefix)
-        if key in self.ignored:
+        if key in self.ignored or key.rpartition(".")[2] == self.ignored_end:
             return None
         return rename(rename(key, self.older), [(theirs, ours) for ours, theirs in self.rules])
 
@@ -117,4 +120,20 @@ SAFETY = Names(
 CLIP = Names(
     _VISION,
     ignored=frozenset({"text_model.embeddings.position_ids", "vision_model.embeddings.position_ids"}),
+)
+
+_INCEPTION_CHAINS = ("branch3x3", "branch3x3dbl", "branch5x5", "branch7x7", "branch7x7dbl", "branch7x7x3")
+
+# torchvision's names, by which the weights of FID's network are published.
+INCEPTION = Names(
+    (
+        *((f"conv_{name[:2]}", f"Conv2d_{name}") for name in ("1a_3x3", "2a_3x3", "2b_3x3", "3b_1x1", "4a_3x3")),
+        *((f"mixed_{name}", f"Mixed_{name}") for name in ("5b", "5c", "5d", "6a", "6b", "6c", "6d", "6e")),
+        *((f"mixed_{name}", f"Mixed_{name}") for name in ("7a", "7b", "7c")),
+        *((f"{name}.{i}.{x}", f"{name}_{i + 1}{x}") for name in _INCEPTION_CHAINS[:2] for i in (1, 2) for x in "ab"),
+        *((f"{name}.{i}", f"{name}_{i + 1}") for name in _INCEPTION_CHAINS for i in range(5)),
+        ("norm", "bn"),
+        ("classes", "fc"),
+    ),
+    ignored_end="num_batches_tracked",  # torch counts what its norms were trained on
 )

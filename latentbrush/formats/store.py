@@ -157,10 +157,12 @@ def _pairs(arguments: tuple[Any, ...]) -> dict[str, Any] | None:
     """What Python 2 gave an OrderedDict when it was made: a list of [key, value]. Later ones are filled afterwards."""
     if not arguments:
         return {}
-    pairs = arguments[0] if len(arguments) == 1 and isinstance(arguments[0], list) else [None]
-    if not all(isinstance(pair, list | tuple) and len(pair) == 2 and isinstance(pair[0], str) for pair in pairs):
-        return None
-    return dict(pairs)
+    found: dict[str, Any] = {}
+    for pair in arguments[0] if len(arguments) == 1 and isinstance(arguments[0], list) else [None]:
+        if not isinstance(pair, list | tuple) or len(pair) != 2 or not isinstance(pair[0], str):
+            return None
+        found[pair[0]] = pair[1]
+    return found
 
 
 def open_tensors(path: Path) -> TensorFile:

@@ -21,6 +21,7 @@ __all__ = [
     "as_finite",
     "check_weights",
     "find_weights",
+    "load_file",
     "load_weights",
     "save_weights",
     "stored_dtype",
@@ -106,7 +107,15 @@ def load_weights(network: nn.Module, directory: Path, stem: str, names: Names, d
 
     UserError as `check_weights`, before any data is read; and for a number that is not finite, or not as `dtype`.
     """
-    entries = check_weights(network, directory, stem, names)
+    _load(network, check_weights(network, directory, stem, names), dtype)
+
+
+def load_file(network: nn.Module, path: Path, names: Names, dtype: torch.dtype, what: str) -> None:
+    """Fill `network` with the weights of one file, as strictly as `load_weights`. `what`: it is, in messages."""
+    _load(network, _check(_wanted(network), _entries(path), names, path, what), dtype)
+
+
+def _load(network: nn.Module, entries: Mapping[str, Entry], dtype: torch.dtype) -> None:
     state: dict[str, Tensor] = {}
     for path in dict.fromkeys(entry.file for entry in entries.values()):
         file = open_tensors(path)
@@ -147,12 +156,17 @@ def check_weights(network: nn.Module, directory: Path, stem: str, names: Names) 
     UserError that names it and the file.
     """
     files = find_weights(directory, stem)
-    wanted = {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
-    return _check(wanted, [entry for path in files for entry in _entries(path)], names, files[0])
+    return _check(_wanted(network), [entry for path in files for entry in _entries(path)], names, files[0])
 
 
-def _check(wanted: Mapping[str, tuple[int, ...]], entries: list[Entry], names: Names, file: Path) -> dict[str, Entry]:
-    """Our names -> the tensors in the files, exactly those that are wanted."""
+def _wanted(network: nn.Module) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in network.state_dict().items()}
+
+
+def _check(
+    wanted: Mapping[str, tuple[int, ...]], entries: list[Entry], names: Names, file: Path, asks: str = "config.json"
+) -> dict[str, Entry]:
+    """Our names -> the tensors in the files, exactly those that are wanted. `asks`: what says which those are."""
     found: dict[str, Entry] = {}
     for entry in entries:
         name = names.ours(entry.key)
@@ -164,16 +178,16 @@ def _check(wanted: Mapping[str, tuple[int, ...]], entries: list[Entry], names: N
     missing = [names.theirs(name) for name in wanted if name not in found]
     unused = [entry.key for name, entry in found.items() if name not in wanted]
     if missing:
-        raise UserError(f"{file} lacks {listed(missing)} that config.json asks for{_also(unused)}")
+        raise UserError(f"{file} lacks {listed(missing)} that {asks} asks for{_also(unused)}")
     if unused:
-        raise UserError(f"{file} holds {listed(unused)} that config.json does not ask for")
+        raise UserError(f"{file} holds {listed(unused)} that {asks} does not ask for")
     shapes = [
         f"{entry.key} {list(entry.shape)} instead of {list(wanted[name])}"
         for name, entry in found.items()
         if entry.shape != wanted[name]
     ]
     if shapes:
-        raise UserError(f"{file} disagrees with config.json about the shape of {listed(shapes)}")
+        raise UserError(f"{file} disagrees with {asks} about the shape of {listed(shapes)}")
     kinds = [f"{entry.key} {entry.dtype}" for entry in found.values() if entry.dtype not in FLOATS]
     if kinds:
         raise UserError(f"{file} holds {listed(kinds)}; weights must be one of {', '.join(FLOATS)}")

@@ -8,6 +8,8 @@ from latentbrush.nn.clip_model import CLIPConfig, CLIPModel
 from latentbrush.nn.clip_vision import CLIPVisionConfig, CLIPVisionModel
 from latentbrush.nn.condition import Condition
 from latentbrush.nn.first_stage import FirstStage, posterior_of
+from latentbrush.nn.inception import Inception, InceptionFeatures
+from latentbrush.nn.lpips import LPIPS
 from latentbrush.nn.pixels import PixelConfig, Pixels
 from latentbrush.nn.safety import SafetyChecker, SafetyConfig, SafetyScores
 from latentbrush.nn.tiling import tiled_decode, tiled_encode
@@ -17,6 +19,7 @@ from latentbrush.nn.unet2d import UNet2D, UNet2DConfig
 from latentbrush.nn.vq import Quantised, VQAutoencoder, VQConfig
 
 __all__ = [
+    "LPIPS",
     "AutoencoderConfig",
     "AutoencoderKL",
     "CLIPConfig",
@@ -29,6 +32,8 @@ __all__ = [
     "ClassTokenConfig",
     "Condition",
     "FirstStage",
+    "Inception",
+    "InceptionFeatures",
     "LDMBertConfig",
     "LDMBertModel",
     "PixelConfig",

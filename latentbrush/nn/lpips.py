@@ -118,6 +118,8 @@ class LPIPS(nn.Module):
 
 def unit_distance(first: Tensor, second: Tensor, weights: Tensor | float = 1.0) -> Tensor:
     """Features (B, c, n) at n places, brought to length 1 -> (B,): their squared differences, weighed by channel,
-    summed over channels, mean over places. With weights 1 it is twice one minus the cosine: 0 to 4."""
+    summed over channels, mean over places. With weights 1 it is twice one minus the cosine: 0 to 4. In float32 at
+    least, for half precision's squares end."""
+    first, second = (x.to(torch.promote_types(x.dtype, torch.float32)) for x in (first, second))
     a, b = (x / (x.square().sum(1, keepdim=True) + EPS).sqrt() for x in (first, second))
     return (weights * (a - b).square()).sum(1).mean(1)

@@ -18,7 +18,10 @@ __all__ = ["Grid", "Item", "Page", "Paragraph", "Picture", "Section", "Table"]
 
 @dataclass(frozen=True)
 class Paragraph:
+    """`note`: beside the matter, such as a warning."""
+
     text: str
+    note: bool = False
     kind: str = "text"
 
 
@@ -37,12 +40,13 @@ class Table:
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture of its own width; `pixelated`: enlarged without smoothing, so that every pixel is seen as it is."""
+    """`width`: on the page, in pixels; a picture is enlarged to it without smoothing, so that every pixel is seen as it
+    is. None for its own."""
 
     image: Image.Image
     alt: str
     caption: str = ""
-    pixelated: bool = False
+    width: int | None = None
     kind: str = "picture"
 
     @property

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
 from importlib.metadata import version
 from typing import Any
 
@@ -14,6 +15,7 @@ from latentbrush.data.folder import ImageFolder
 from latentbrush.errors import UserError
 from latentbrush.evaluation.extractor import Extractor
 from latentbrush.evaluation.gather import Gathered, gather
+from latentbrush.evaluation.known import KnownStatistics
 from latentbrush.evaluation.measurement import Measurement, PictureSource, Value
 from latentbrush.evaluation.metrics import Figure, Metric, MetricOptions
 from latentbrush.evaluation.processes import Processes
@@ -24,7 +26,7 @@ from latentbrush.pipeline import plan_of
 from latentbrush.request import Batch
 from latentbrush.studies.painted import PaintedPictures
 
-__all__ = ["captions_for", "check_pair", "measure", "painted_by"]
+__all__ = ["Evaluation", "captions_for", "measurement", "painted_by"]
 
 Progress = Callable[[str, int, int], None]
 
@@ -46,69 +48,99 @@ def captions_for(model: LatentDiffusion, folder: ImageFolder, count: int | None)
     return [captions[i % n if many > n else i * n // many] for i in range(many)]
 
 
-def measure(
-    metrics: Sequence[Metric],
-    pictures: PictureSet,
-    data: PictureSet | None,
-    extractor: Extractor,
-    options: MetricOptions,
-    *,
-    batch: int = 64,
-    team: Processes | None = None,
-    on_part: Progress | None = None,
-) -> tuple[list[Measurement], list[str]]:
-    """All `metrics` at one reading of each set, and warnings of what makes figures mean less than they seem to.
+@dataclass
+class Evaluation:
+    """What all metrics of one call share: each set is read, or painted, once, and only if one asks for it.
 
-    `on_part(name, done, total)` is called as parts are done. UserError for what a metric refuses, for pictures of
-    another size than the data's, and for metrics that need data without any.
+    `keep`: the features of every picture, 4 bytes a number, which all but moments need. `model`: whose first stage and
+    likelihood are measured; `train`, `held_out`: what it was trained on, and real pictures that it was not.
+    `on_part(name, done, total)` is called as parts of a set are done.
     """
-    team = team or Processes()
-    kept = any(metric.kept for metric in metrics)
-    if data is None and (needing := [metric.title for metric in metrics if metric.data]):
-        raise UserError(f"{' and '.join(needing)} compare with real pictures; give a folder of them with --data")
 
-    def gathered(one: PictureSet) -> Gathered:
-        def told(done: int, total: int) -> None:
-            if on_part is not None:
-                on_part(one.name, done, total)
+    pictures: PictureSet
+    data: PictureSet | KnownStatistics | None
+    extractor: Extractor
+    options: MetricOptions = field(default_factory=MetricOptions)
+    keep: bool = True
+    batch: int = 64
+    team: Processes = field(default_factory=Processes)
+    model: LatentDiffusion | None = None
+    train: PictureSet | None = None
+    held_out: PictureSet | None = None
+    on_part: Progress | None = None
+    seen: list[Gathered] = field(default_factory=list, init=False)
 
-        own = gather(one, extractor, keep=kept, batch=batch, share=team.share, on_part=told)
-        return team.merged(own)
+    @cached_property
+    def real(self) -> Gathered | None:
+        if isinstance(self.data, KnownStatistics):
+            return self.data
+        return None if self.data is None else self.gathered(self.data)
 
-    # The cheap one first: what is wrong with it is said before hours of painting.
-    real = None if data is None else gathered(data)
-    painted = gathered(pictures)
-    if real is not None:
-        check_pair(painted, real)
-    found = [_measured(metric, painted, real, options, pictures) for metric in metrics]
-    sets = [painted] if real is None else [painted, real]
-    return found, [warning for one in sets for warning in _warnings(one, metrics)]
+    @cached_property
+    def painted(self) -> Gathered:
+        """UserError for pictures of another size than the data's: each would be resized by another ratio."""
+        real = self.real  # the cheap one first: what is wrong with it is said before hours of painting
+        painted = self.gathered(self.pictures)
+        if real is not None and real.size is not None and painted.size is not None and painted.size != real.size:
+            (h, w), (h2, w2) = painted.size, real.size
+            raise UserError(
+                f"the pictures of {painted.name} are {w}x{h}, those of {real.name} {w2}x{h2}; bring both to one size "
+                f"with --size {min(h, h2)}"
+            )
+        return painted
+
+    def gathered(self, one: PictureSet) -> Gathered:
+        """Any further set, by the same extractor."""
+        share, watch = self.team.share, self.told(one.name)
+        own = gather(one, self.extractor, keep=self.keep, batch=self.batch, share=share, on_part=watch)
+        self.seen.append(self.team.merged(own))
+        return self.seen[-1]
+
+    def told(self, name: str) -> Callable[[int, int], None]:
+        """A watcher of one more piece of work."""
+        return lambda done, total: None if self.on_part is None else self.on_part(name, done, total)
+
+    def measure(self, metric: Metric) -> Measurement:
+        """UserError for what the metric refuses, and where it needs data and there are none."""
+        if metric.data and self.data is None:
+            raise UserError(f"{metric.title} compares with real pictures; give a folder of them with --data")
+        real = self.real if metric.data else None
+        figures = metric.compute(self.painted, self.painted if real is None else real, self.options)
+        settings = {name: value for name, value in asdict(self.options).items() if name in metric.settings}
+        return self.measurement(metric.name, figures, real, settings)
+
+    def measurement(
+        self, name: str, figures: Mapping[str, Figure], real: Gathered | None, settings: Mapping[str, Any]
+    ) -> Measurement:
+        """Of the pictures: `measurement`, with what painted them."""
+        painted = painted_by(self.pictures) if isinstance(self.pictures, PaintedPictures) else None
+        return measurement(name, figures, (self.painted, real), settings, painted)
+
+    def warnings(self, metrics: Sequence[str]) -> list[str]:
+        """What makes the figures mean less than they seem to, of the sets that were looked at."""
+        notes = [self.data.note] if isinstance(self.data, KnownStatistics) and self.data.note else []
+        return notes + [
+            warning for one in self.seen for warning in _warnings(one, frechet=bool({"fid", "sfid"} & {*metrics}))
+        ]
 
 
-def check_pair(painted: Gathered, real: Gathered) -> None:
-    """UserError for sets of unlike sizes: each would have been resized by another ratio."""
-    assert painted.size is not None
-    assert real.size is not None
-    if painted.size != real.size:
-        (h, w), (h2, w2) = painted.size, real.size
-        raise UserError(
-            f"the pictures of {painted.name} are {w}x{h}, those of {real.name} {w2}x{h2}; bring both to one size "
-            f"with --size {min(h, h2)}"
-        )
-
-
-def _measured(
-    metric: Metric, painted: Gathered, real: Gathered | None, options: MetricOptions, pictures: PictureSet
+def measurement(
+    name: str,
+    figures: Mapping[str, Figure],
+    sets: tuple[Gathered, Gathered | None],
+    settings: Mapping[str, Any],
+    painted: Mapping[str, Any] | None = None,
 ) -> Measurement:
-    figures = metric.compute(painted, painted if real is None else real, options)
+    """A record of `figures`; `sets`: what was measured, and beside what."""
+    pictures, real = sets
     return Measurement(
-        metric=metric.name,
+        metric=name,
         figures={name: _value(figure) for name, figure in figures.items()},
-        pictures=_source(painted),
-        data=None if real is None or not metric.data else _source(real),
-        extractor=painted.identity.to_json(),
-        settings={name: value for name, value in asdict(options).items() if name in metric.settings},
-        painted=painted_by(pictures) if isinstance(pictures, PaintedPictures) else None,
+        pictures=_source(pictures),
+        data=None if real is None else _source(real),
+        extractor=pictures.identity.to_json(),
+        settings=dict(settings),
+        painted=painted,
         versions={"latentbrush": version("latentbrush"), "torch": torch.__version__},
     )
 
@@ -128,7 +160,6 @@ def _value(figure: Figure) -> Value:
 
 
 def _source(gathered: Gathered) -> PictureSource:
-    assert gathered.size is not None
     return PictureSource(
         name=gathered.name,
         count=gathered.count,
@@ -138,17 +169,17 @@ def _source(gathered: Gathered) -> PictureSource:
     )
 
 
-def _warnings(gathered: Gathered, metrics: Sequence[Metric]) -> list[str]:
-    found = []
-    if gathered.distinct < gathered.count:
+def _warnings(gathered: Gathered, *, frechet: bool) -> list[str]:
+    name, count, found = gathered.name, gathered.count, []
+    if gathered.distinct < count:
         found.append(
-            f"{gathered.name}: only {gathered.distinct} of {gathered.count} pictures differ from one another; equal "
-            "ones count as often as they come"
+            f"{name}: only {gathered.distinct} of {count} pictures differ from one another; equal ones count as often "
+            "as they come"
         )
-    width = gathered.running.finish().width if gathered.count > 1 else 0
-    if gathered.count <= width and any(metric.name in ("fid", "sfid") for metric in metrics):
+    width = gathered.running.finish().width if count > 1 else 0
+    if frechet and count <= width:
         found.append(
-            f"{gathered.name}: {gathered.count} pictures for features of {width} numbers; a Frechet distance of so few "
-            "is biased upwards: compare it only at equal numbers, or take KID"
+            f"{name}: {count} pictures for features of {width} numbers; a Frechet distance of so few is biased "
+            "upwards: compare it only at equal numbers, or take KID"
         )
     return found

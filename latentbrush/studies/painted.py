@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import torch
 from torch import Tensor
 
 from latentbrush.data.pixels import to_bytes
@@ -14,6 +15,9 @@ from latentbrush.pipeline import paint, plan_of, resolve
 from latentbrush.request import ImageRequest
 
 __all__ = ["PaintedPictures"]
+
+MOST_KEPT = 2**28
+"""Bytes of finished pictures, for whoever looks at some of them afterwards."""
 
 
 class PaintedPictures:
@@ -34,6 +38,7 @@ class PaintedPictures:
         if not said:
             raise UserError("0 pictures are asked for; give at least 1")
         self.model, self.said, self.seed, self.on_step = model, list(said), seed, on_step
+        self._kept: dict[int, Tensor] = {}
         self.request = resolve(model, request or ImageRequest(prompt="", label=_label(said)))
 
     @property
@@ -50,8 +55,14 @@ class PaintedPictures:
         return len(self.said)
 
     def read(self, first: int, end: int) -> Tensor:
+        """What was painted before is not painted again, as far as a bounded memory goes."""
+        if all(i in self._kept for i in range(first, end)):
+            return torch.stack([self._kept[i] for i in range(first, end)])
         seeds = [self.seed + i for i in range(first, end)]
-        return to_bytes(paint(self.model, self.said[first:end], seeds, self.request, self.on_step)).cpu()
+        painted = to_bytes(paint(self.model, self.said[first:end], seeds, self.request, self.on_step)).cpu()
+        if (len(self._kept) + len(painted)) * painted[0].numel() <= MOST_KEPT:
+            self._kept.update(zip(range(first, end), painted, strict=True))
+        return painted
 
 
 def _label(said: Sequence[str | int | None]) -> int | None:

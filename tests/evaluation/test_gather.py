@@ -14,7 +14,7 @@ from latentbrush.errors import UserError
 from latentbrush.evaluation import moments
 from latentbrush.evaluation.extractor import ExtractorIdentity, Features
 from latentbrush.evaluation.gather import fingerprints, gather
-from latentbrush.evaluation.sets import FolderPictures
+from latentbrush.evaluation.sets import FolderPictures, NpzPictures
 
 pytestmark = pytest.mark.capability("fid", "feature-extractors")
 N = 23
@@ -183,3 +183,20 @@ def test_two_processes_give_what_one_gives(tmp_path):
     assert torch.equal(features, once.features)
     assert digest == once.digest
     torch.testing.assert_close(covariance, once.moments.covariance, rtol=1e-9, atol=1e-9)
+
+
+@pytest.fixture
+def adm_file(tmp_path):
+    values = np.random.default_rng(0).integers(0, 256, (150, 4, 6, 3), dtype=np.uint8)
+    np.savez(tmp_path / "samples.npz", arr_0=values)
+    return tmp_path / "samples.npz", torch.from_numpy(values).permute(0, 3, 1, 2)
+
+
+@pytest.mark.parametrize("parts", [[(0, 150)], [(0, 7), (7, 100), (100, 150)], [(10, 20), (5, 12), (149, 150)]])
+def test_the_pictures_of_adms_files_are_read_part_by_part(adm_file, parts):
+    path, pictures = adm_file
+    held = NpzPictures(path)
+    assert len(held) == 150
+    for first, end in parts:
+        assert torch.equal(held.read(first, end), pictures[first:end])
+    assert len(NpzPictures(path, most=9)) == 9

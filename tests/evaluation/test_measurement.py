@@ -5,7 +5,7 @@ import json
 import pytest
 
 from latentbrush.errors import UserError
-from latentbrush.evaluation.measurement import Measurement, check_alike, read_measurement
+from latentbrush.evaluation.measurement import Measurement, check_alike, compared, read_measurements
 
 pytestmark = pytest.mark.capability("fid")
 
@@ -63,7 +63,15 @@ def test_unlike_measurements_are_refused_with_what_differs(change, told):
 def test_measurements_are_read_back(tmp_path):
     path, one = tmp_path / "metrics.json", a_measurement()
     path.write_text(json.dumps({"measurements": [one.model_dump(mode="json")]}), encoding="utf-8")
-    assert read_measurement(path) == [one]
+    assert read_measurements(path) == [one]
+
+
+def test_evaluations_stand_beside_each_other_by_what_they_have_in_common():
+    other = a_measurement(figures={"KID": {"value": 2.5, "lower_is_better": True}})
+    fid = a_measurement(metric="fid")
+    assert compared([("a", [fid, a_measurement()]), ("b", [other])]) == [["KID", "1", "2.5", "lower"]]
+    with pytest.raises(UserError, match=r"no metric in common \(a has fid; b has kid\)"):
+        compared([("a", [fid]), ("b", [other])])
 
 
 @pytest.mark.parametrize("text", ["{}", '{"measurements": 1}', '{"measurements": [{}]}', "[]", "no"])
@@ -71,4 +79,4 @@ def test_other_files_are_refused(tmp_path, text):
     path = tmp_path / "metrics.json"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(UserError, match=r"metrics\.json"):
-        read_measurement(path)
+        read_measurements(path)

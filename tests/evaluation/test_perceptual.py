@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 from torch import Tensor
@@ -67,7 +69,7 @@ def test_the_same_is_at_0_and_what_is_done_to_it_takes_it_away(distance: CLIPDis
     for way in ways:
         found = [distance(changed, original) for changed in way]
         assert found[0].abs().max() < 1e-6
-        assert all((low < high).all() for low, high in zip(found, found[1:], strict=False))
+        assert all((low < high).all() for low, high in pairwise(found))
         torch.testing.assert_close(found[-1], distance(original, way[-1]))
 
 
@@ -97,6 +99,12 @@ def test_a_batch_changes_nothing_but_roundings(distance: CLIPDistance) -> None:
     first, second = drawings(), drawings().roll(2, 2)
     alone = torch.cat([picture_distances(distance, first[i : i + 1], second[i : i + 1]) for i in range(3)])
     torch.testing.assert_close(picture_distances(distance, first, second), alone, rtol=1e-4, atol=1e-6)
+
+
+def test_pictures_are_brought_to_where_the_network_is() -> None:
+    """A device that every machine has, and that refuses to compute with tensors of another."""
+    pictures = to_signed(drawings(40))
+    assert CLIPDistance(device="meta")(pictures, pictures).device.type == "meta"
 
 
 def test_without_weights_it_is_clips_and_says_so() -> None:

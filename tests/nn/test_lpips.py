@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import numpy as np
 import pytest
 import torch
@@ -15,6 +17,8 @@ pytestmark = pytest.mark.capability("lpips")
 def network(backbone: Backbone) -> LPIPS:
     torch.manual_seed(0)
     made = LPIPS(backbone).double().eval()
+    for convolution in made.features.values():
+        torch.nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")  # pictures do not fade on the way
     for weights in made.linear:
         weights.data.uniform_(0, 1)
     return made.requires_grad_(False)
@@ -57,7 +61,7 @@ def test_the_same_is_at_0_and_noise_takes_it_away(backbone: Backbone) -> None:
     noise = pictures(2)
     distances = [made(original + share * noise, original) for share in (0.0, 0.05, 0.2, 0.8)]
     assert not distances[0].any()
-    assert all((low < high).all() for low, high in zip(distances, distances[1:], strict=False))
+    assert all((low < high).all() for low, high in pairwise(distances))
     torch.testing.assert_close(made(noise, original), made(original, noise))
 
 
@@ -75,6 +79,17 @@ def test_where_nothing_answers_the_gradient_is_finite() -> None:
     unit_distance(silent, torch.ones(1, 4, 3, dtype=torch.float64)).sum().backward()
     assert silent.grad is not None
     assert silent.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("loudness", [1e-5, 1.0, 1000.0])
+def test_half_precision_features_are_compared_in_float32(loudness: float) -> None:
+    draws = torch.Generator().manual_seed(0)
+    a, b = (loudness * torch.randn(2, 8, 5, generator=draws) for _ in range(2))
+    a, b = a.half(), b.half()
+    found = unit_distance(a, b)
+    assert found.dtype == torch.float32
+    assert found.isfinite().all()
+    assert torch.equal(found, unit_distance(a.float(), b.float()))
 
 
 @pytest.mark.parametrize("backbone", ["vgg16", "alexnet"])

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.capability("evaluation-report")
 
 
 def a_page(text: str = "words") -> Page:
-    square = Picture(Image.new("RGB", (4, 4), "red"), alt=text, caption=text, pixelated=True)
+    square = Picture(Image.new("RGB", (4, 4), "red"), alt=text, caption=text, width=8)
     table = Table(("name", "figure"), [(text, "1"), ("b", "2")], numbers=("figure",), best=frozenset({(1, 1)}))
     return Page(text, text, [Section(text, [Paragraph(text), table, square, Grid([square, square])])], [(text, text)])
 
@@ -23,6 +23,7 @@ def test_a_page_holds_everything_in_itself(tmp_path):
     html = (tmp_path / "index.html").read_text("utf-8")
     assert html.count("data:image/png;base64,") == 3
     assert 'class="number best">2</td>' in html
+    assert html.count('class="pixelated" width="8"') == 3
     assert "http" not in html
     assert [path.name for path in tmp_path.iterdir()] == ["index.html"]
 

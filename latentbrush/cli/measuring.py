@@ -1,0 +1,154 @@
+"""What the measuring commands do once torch may be imported: open the sets, print and write what was found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import get_args
+
+from latentbrush.cli.measures import MeasureOptions, check_options
+from latentbrush.cli.progress import work_bar
+from latentbrush.cli.tables import print_table
+from latentbrush.data.folder import ImageFolder
+from latentbrush.devices import choose_device
+from latentbrush.errors import UserError
+from latentbrush.evaluation.extractor import ExtractorIdentity
+from latentbrush.evaluation.inception_extractor import InceptionResize
+from latentbrush.evaluation.known import KnownStatistics, statistics_of
+from latentbrush.evaluation.measurement import Measurement
+from latentbrush.evaluation.metrics import MetricOptions
+from latentbrush.evaluation.opening import open_extractor
+from latentbrush.evaluation.processes import Processes, processes
+from latentbrush.evaluation.sets import FolderPictures, NpzPictures, PictureSet
+from latentbrush.evaluation.statistics_file import holds_pictures, write_statistics
+from latentbrush.files import write_json
+from latentbrush.formats import load_model, replaced_folder
+from latentbrush.reporting import report_libraries
+from latentbrush.studies.jobs import Outcome
+from latentbrush.studies.measuring import Evaluation, captions_for
+from latentbrush.studies.painted import PaintedPictures
+from latentbrush.studies.report import evaluation_page, spoken_spread
+
+__all__ = ["evaluation_of", "keep_statistics", "report_folder", "tell", "write"]
+
+
+def evaluation_of(options: MeasureOptions, team: Processes, on_part: Callable[[str, int, int], None]) -> Evaluation:
+    """The sets that the options name, and what is to be known of them."""
+    extractor = open_extractor(options.extractor, choose_device(options.device), resize=_resize(options))
+    folder = None if options.data is None or options.data.is_file() else ImageFolder.found(options.data)
+    data = folder if folder is None or options.split is None else folder.select(options.split)
+    model = size = None
+    if options.model is not None:
+        model = load_model(options.model, sampler=options.sampler, device=options.device)
+    pictures: PictureSet
+    if options.images is not None:
+        size = options.size
+        if options.images.is_file():
+            pictures = NpzPictures(options.images, options.count)
+        else:
+            chosen = ImageFolder.found(options.images)
+            # Data have a split of their own to choose; without any, the split is the pictures'.
+            if options.data is None and options.split is not None:
+                chosen = chosen.select(options.split)
+            pictures = FolderPictures(chosen, size, options.count)
+    else:
+        assert model is not None
+        if data is None:
+            raise UserError(f"{options.data} has no captions for --model to paint; give a folder of pictures")
+        painted = PaintedPictures(model, captions_for(model, data, options.count), options.seed, options.request())
+        canvas = painted.request.canvas
+        size = canvas.width if options.size is None and canvas.width == canvas.height else options.size
+        pictures = painted
+    train, held_out = _trained(folder, options)
+    return Evaluation(
+        pictures,
+        _real(options, data, size, extractor.identity),
+        extractor,
+        MetricOptions(options.seed, options.subset, neighbours=options.neighbours, splits=options.splits),
+        batch=options.batch_size,
+        team=team,
+        model=model,
+        train=None if train is None else FolderPictures(train, size),
+        held_out=None if held_out is None else FolderPictures(held_out, size),
+        on_part=on_part,
+    )
+
+
+def _resize(options: MeasureOptions) -> InceptionResize:
+    for known in get_args(InceptionResize):
+        if known == options.resize:
+            return known  # type: ignore[no-any-return]
+    raise UserError(f"--resize {options.resize!r} is unknown; choose one of {', '.join(get_args(InceptionResize))}")
+
+
+def _real(
+    options: MeasureOptions, folder: ImageFolder | None, size: int | None, identity: ExtractorIdentity
+) -> PictureSet | KnownStatistics | None:
+    """The data: pictures, or what is left of them."""
+    if folder is not None:
+        return FolderPictures(folder, size)
+    if options.data is None:
+        return None
+    return NpzPictures(options.data) if holds_pictures(options.data) else KnownStatistics(options.data, identity)
+
+
+def keep_statistics(options: MeasureOptions, out: Path, *, features: bool, overwrite: bool) -> None:
+    """Gather --images and write their statistics. UserError for a file that is there, unless `overwrite`."""
+    check_options([], options)
+    if out.suffix != ".npz":
+        raise UserError(f"{out} is to hold statistics; give it a name that ends in .npz")
+    if out.exists() and (out.is_dir() or not overwrite):
+        raise UserError(f"{out} is there already; choose another name, or replace the file (--overwrite)")
+    with processes() as team, work_bar() as on_part:
+        evaluation = evaluation_of(options, team, on_part)
+        evaluation.keep = features
+        found = statistics_of(evaluation.painted)
+        if team.speaks:
+            write_statistics(out, found)
+
+
+def _trained(folder: ImageFolder | None, options: MeasureOptions) -> tuple[ImageFolder | None, ImageFolder | None]:
+    """What was trained on, and what was held out: by the data's splits, or as --held-out says."""
+    if folder is None:
+        return None, None
+    if options.held_out is not None:
+        return folder, ImageFolder.found(options.held_out)
+    train, others = folder.divide("train")
+    return train, others
+
+
+def tell(found: Sequence[Measurement]) -> None:
+    """A row a figure, and by what it was measured."""
+    rows = [
+        [name, f"{one.value:.4g}", spoken_spread(one), "lower" if one.lower_is_better else "higher"]
+        for measurement in found
+        for name, one in measurement.figures.items()
+    ]
+    print_table(rows, columns=("metric", "value", "spread", "better"), right=("value",))
+    first = found[0]
+    beside = "" if first.data is None else f" beside {first.data.count} of {first.data.name}"
+    print(f"{first.pictures.count} pictures of {first.pictures.name}{beside}")
+    told = first.extractor
+    print(f"features: {told['name']} at {told['side']} pixels ({told['resize']}, {told['precision']})")
+
+
+@contextmanager
+def report_folder(options: MeasureOptions, team: Processes) -> Iterator[Path | None]:
+    """A new folder that takes the place of --out when all is done; None where there is none, or others write.
+
+    UserError at once for a folder that may not be replaced, and without the libraries for pages.
+    """
+    if options.out is None or not team.speaks:
+        yield None
+        return
+    report_libraries()
+    with replaced_folder(options.out, overwrite=options.overwrite, ours=("metrics.json",)) as new:
+        yield new
+
+
+def write(outcomes: Sequence[Outcome], notes: Sequence[str], evaluation: Evaluation, folder: Path) -> None:
+    """metrics.json and index.html."""
+    found = [outcome.measurement.model_dump(mode="json") for outcome in outcomes]
+    write_json(folder / "metrics.json", {"measurements": found, "notes": list(notes)})
+    evaluation_page(outcomes, notes, evaluation).save(folder / "index.html")

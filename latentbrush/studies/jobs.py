@@ -1,0 +1,137 @@
+"""What `latentbrush evaluate` can measure, by name: each a record of figures, and something to look at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from latentbrush.errors import UserError
+from latentbrush.evaluation.clip_extractor import CLIPExtractor
+from latentbrush.evaluation.clip_score import CLIPScorer
+from latentbrush.evaluation.gather import Gathered
+from latentbrush.evaluation.known import KnownStatistics
+from latentbrush.evaluation.measurement import Measurement
+from latentbrush.evaluation.metrics import METRICS
+from latentbrush.evaluation.perceptual import perceptual_distance
+from latentbrush.evaluation.sets import FolderPictures, PictureSet
+from latentbrush.reporting import Item
+from latentbrush.studies.exhibits import bits_plot, nearest_pairs, pairs, score_extremes
+from latentbrush.studies.likelihood import measure_bits
+from latentbrush.studies.measuring import Evaluation, captions_for, measurement
+from latentbrush.studies.painted import PaintedPictures
+from latentbrush.studies.rebuilt import RebuiltPictures, rebuild
+from latentbrush.studies.scores import clip_score, memorised
+
+__all__ = ["JOBS", "Further", "Outcome"]
+
+BITS_STEPS = 50
+
+
+@dataclass(frozen=True)
+class Further:
+    """What single jobs are told beside the evaluation. `lpips`: LPIPS' weights, of the backbone and of its linear
+    layers; `bits_steps`: of the variational bound."""
+
+    lpips: tuple[Path | None, Path | None] = (None, None)
+    bits_steps: int | None = BITS_STEPS
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """`look()`: what a page shows of it beside the figures; drawn only if there is a page."""
+
+    measurement: Measurement
+    look: Callable[[], Sequence[Item]] = lambda: ()
+
+
+Job = Callable[[Evaluation, Further], Outcome]
+
+
+def _metric(name: str) -> Job:
+    return lambda evaluation, further: Outcome(evaluation.measure(METRICS[name]))
+
+
+def _clip_score(evaluation: Evaluation, further: Further) -> Outcome:
+    extractor, pictures = evaluation.extractor, evaluation.pictures
+    if not isinstance(extractor, CLIPExtractor):
+        raise UserError(f"the CLIP score needs a CLIP, not {extractor.identity.name}; give one with --extractor")
+    captions = captions_of(pictures)
+    figures, scores = clip_score(evaluation.painted, captions, CLIPScorer(extractor), evaluation.options.seed)
+    settings = {"seed": evaluation.options.seed, "captions_cut": scores.cut}
+    return Outcome(
+        evaluation.measurement("clip-score", figures, None, settings),
+        lambda: score_extremes(pictures, captions, scores.percent),
+    )
+
+
+def _memorisation(evaluation: Evaluation, further: Further) -> Outcome:
+    train, held_out = evaluation.train, evaluation.held_out
+    if train is None or held_out is None:
+        raise UserError(
+            "memorisation compares with held-out pictures, of which the data have none; give a folder with --held-out"
+        )
+    known, unknown = evaluation.gathered(train), evaluation.gathered(held_out)
+    figures, found = memorised(evaluation.painted, known, unknown)
+    settings = {"alpha": found.alpha, "neighbours": found.paintings.distances.shape[1], "held_out": unknown.count}
+    return Outcome(
+        evaluation.measurement("memorisation", figures, known, settings),
+        lambda: nearest_pairs(evaluation.pictures, train, found),
+    )
+
+
+def _reconstruction(evaluation: Evaluation, further: Further) -> Outcome:
+    model, data = evaluation.model, evaluation.data
+    if model is None or data is None or isinstance(data, KnownStatistics):
+        raise UserError("reconstruction needs --model and --data: whose first stage, and of which pictures?")
+    distance, rebuilt = perceptual_distance(*further.lpips, model.device), RebuiltPictures(model, data)
+    found = rebuild(
+        rebuilt, evaluation.extractor, distance, batch=evaluation.batch, on_part=evaluation.told(rebuilt.name)
+    )
+    seed = evaluation.options.seed
+    settings = {"PSIM": distance.identity.name, "PSIM_digest": distance.identity.digest, "seed": seed}
+    return Outcome(
+        measurement("reconstruction", found.figures(seed), (found.rebuilt, found.originals), settings),
+        lambda: pairs("original", data, "rebuilt", rebuilt),
+    )
+
+
+def _bits(evaluation: Evaluation, further: Further) -> Outcome:
+    model, data = evaluation.model, evaluation.data
+    if model is None or not isinstance(data, FolderPictures):
+        raise UserError("bits per dimension need --model and --data: whose likelihood, and of which pictures?")
+    seed = evaluation.options.seed
+    found = measure_bits(
+        model,
+        data,
+        captions_for(model, data.folder, len(data)),
+        steps=further.bits_steps,
+        seed=seed,
+        batch=evaluation.batch,
+        on_call=evaluation.told("bits per dimension"),
+    )
+    settings = {"steps": further.bits_steps, "seed": seed, "decoder_deviation": found.deviation}
+    seen: Gathered = evaluation.gathered(data) if evaluation.real is None else evaluation.real
+    return Outcome(
+        measurement("bpd", found.figures(seed), (seen, None), settings),
+        lambda: bits_plot(found),
+    )
+
+
+def captions_of(pictures: PictureSet) -> Sequence[str | int | None]:
+    """What each picture is said to be. UserError where nothing says it."""
+    if isinstance(pictures, PaintedPictures):
+        return pictures.said
+    if isinstance(pictures, FolderPictures):
+        captions = pictures.folder.captions
+        return [captions[i] for i in pictures.indices]
+    raise UserError(f"{pictures.name} has no captions; give a folder with a metadata.jsonl that has 'text'")
+
+
+JOBS: Mapping[str, Job] = {
+    **{name: _metric(name) for name in METRICS},
+    "clip-score": _clip_score,
+    "memorisation": _memorisation,
+    "reconstruction": _reconstruction,
+    "bpd": _bits,
+}

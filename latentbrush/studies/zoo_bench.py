@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 
 from latentbrush.data.folder import ImageFolder
 from latentbrush.data.pixels import to_signed
@@ -15,7 +16,9 @@ from latentbrush.evaluation.clip_extractor import CLIPExtractor
 from latentbrush.evaluation.perceptual import CLIPDistance
 from latentbrush.files import whole_file
 from latentbrush.formats import load_autoencoder, load_vq
-from latentbrush.studies.reconstruction import reconstruct
+from latentbrush.nn import FirstStage, VQAutoencoder
+from latentbrush.studies.first_stage import HeldPictures, StagePictures, usage_of
+from latentbrush.studies.rebuilt import rebuild
 from latentbrush.studies.zoo import STEPS, ZooSetting, training_flops, zoo_recipe
 from latentbrush.training import TrainingProgress, run_recipe
 from latentbrush.training.grid import picture_grid
@@ -41,7 +44,10 @@ class ZooBench:
         held_out = torch.cat([parts[split].load(SIZE) for split in ("validation", "test")])
         train = parts["train"].load(SIZE)
         count = min(len(train), len(held_out))
-        self.pictures = {"held_out": held_out, "train": train[torch.arange(count) * len(train) // count]}
+        self.pictures = {
+            "held_out": HeldPictures("held-out emoji", held_out),
+            "train": HeldPictures("training emoji", train[torch.arange(count) * len(train) // count]),
+        }
         self.extractor, self.distance = CLIPExtractor(device=device), CLIPDistance(device=device)
 
     def settings(self) -> dict[str, Any]:
@@ -71,17 +77,32 @@ class ZooBench:
         run = folder / "run"
         run_recipe(recipe, run, resume=(run / "recipe.yaml").is_file(), device=self.device, on_step=on_step)
         vq = setting.regulariser == "vq"
-        stage = (load_vq(run / "model" / "vqvae") if vq else load_autoencoder(run / "model" / "vae")).to(self.device)
-        found = {part: reconstruct(stage, pictures) for part, pictures in self.pictures.items()}
+        stage: FirstStage = (load_vq(run / "model" / "vqvae") if vq else load_autoencoder(run / "model" / "vae")).to(
+            self.device
+        )
         with whole_file(folder / SHEET) as beside:
-            shown = torch.arange(SHOWN) * len(found["held_out"].originals) // SHOWN
-            rows = [found["held_out"].originals[shown], found["held_out"].rebuilt[shown]]
-            picture_grid(torch.cat([to_signed(row) for row in rows]), columns=SHOWN).save(beside, format="PNG")
+            self._sheet(stage).save(beside, format="PNG")
         return {
             "setting": setting.name,
             "parameters": sum(weight.numel() for weight in stage.parameters()),
             "latent": [setting.channels, SIZE // setting.factor, SIZE // setting.factor],
             "codes": setting.emoji_codes,
             "training_tflop": self.work(setting),
-            **{part: one.figures(self.extractor, self.distance).to_json() for part, one in found.items()},
+            **{part: self._measured(stage, part) for part in self.pictures},
         }
+
+    def _measured(self, stage: FirstStage, part: str) -> dict[str, Any]:
+        """Figure -> value and 95% interval, `None` where it has none."""
+        found = rebuild(StagePictures(stage, self.pictures[part]), self.extractor, self.distance).figures(self.seed)
+        figures = {name: {"value": one.value, "interval": one.interval} for name, one in found.items()}
+        if not isinstance(stage, VQAutoencoder):
+            return figures
+        usage = usage_of(stage, self.pictures[part].pictures)
+        return figures | {"perplexity": usage.perplexity, "codes_used": usage.share}
+
+    def _sheet(self, stage: FirstStage) -> Image.Image:
+        """Above held-out originals, below what comes back."""
+        held_out = self.pictures["held_out"]
+        shown = held_out.pictures[torch.arange(SHOWN) * len(held_out) // SHOWN]
+        rows = [shown, StagePictures(stage, held_out).of(shown)]
+        return picture_grid(torch.cat([to_signed(row) for row in rows]), columns=SHOWN)

@@ -29,7 +29,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> ZooBench:
 
 
 def test_as_many_are_measured_of_either_part(bench: ZooBench) -> None:
-    assert {part: pictures.shape for part, pictures in bench.pictures.items()} == {
+    assert {part: held.pictures.shape for part, held in bench.pictures.items()} == {
         "held_out": (5, 3, 32, 32),
         "train": (5, 3, 32, 32),
     }

@@ -122,7 +122,8 @@ def paper_recipe(setting: ZooSetting, data: Path, *, perceptual_from: str | None
     """A row at the paper's scale, 256x256 pixels: published widths, codes, KL weight and rate (4.5e-6 a picture of the
     batch), as far as the published configurations say; the steps are those before the VQ models' adversary begins.
 
-    Three things are not the paper's: there is no adversary; the perceptual term, where a CLIP is named, is not LPIPS;
+    `data`: a folder of large pictures, which for now must say of itself what an emoji world says. Three things are not
+    the paper's: there is no adversary; the perceptual term, where a CLIP is named, is not LPIPS;
     and attention lies in the middle only, where f = 16, f = 32 and VQ at f = 8 have it in their deepest levels, too.
     """
     batch = 12

@@ -76,10 +76,9 @@ class ZooBench:
         recipe = zoo_recipe(setting, self.data, steps=self.steps, seed=self.seed)
         run = folder / "run"
         run_recipe(recipe, run, resume=(run / "recipe.yaml").is_file(), device=self.device, on_step=on_step)
-        vq = setting.regulariser == "vq"
-        stage: FirstStage = (load_vq(run / "model" / "vqvae") if vq else load_autoencoder(run / "model" / "vae")).to(
-            self.device
-        )
+        model = run / "model"
+        loaded = load_vq(model / "vqvae") if setting.regulariser == "vq" else load_autoencoder(model / "vae")
+        stage = loaded.to(self.device)
         with whole_file(folder / SHEET) as beside:
             self._sheet(stage).save(beside, format="PNG")
         return {

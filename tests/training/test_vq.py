@@ -14,7 +14,6 @@ from torch import Tensor
 
 from latentbrush.data.pixels import to_signed
 from latentbrush.errors import UserError
-from latentbrush.evaluation import codebook_usage
 from latentbrush.formats import load_vq
 from latentbrush.nn import VQAutoencoder
 from latentbrush.training import AutoencoderRecipe, Run, VQAutoencoderRecipe, load_recipe, run_recipe, train
@@ -159,16 +158,6 @@ def test_it_learns_and_uses_its_codebook(rule: str, world: Path, tmp_path: Path)
     # 3 held-out pictures have 48 cells.
     assert after["codes_used"] > 2 * before["codes_used"]
     assert 1.0 <= after["perplexity"] <= 40.0
-
-
-def test_usage_is_counted() -> None:
-    even = codebook_usage(torch.tensor([[0, 1], [2, 3]]), 8)
-    assert (even.perplexity, even.share) == (pytest.approx(4.0), 0.5)
-    # Shares 1/2, 1/4, 1/4 have an entropy of 3/2 bits.
-    assert codebook_usage(torch.tensor([5, 5, 1, 0]), 6).perplexity == pytest.approx(2**1.5)
-    for wrong in (torch.tensor([8]), torch.tensor([-1]), torch.tensor([], dtype=torch.int64)):
-        with pytest.raises(ValueError, match="from 0 to 7"):
-            codebook_usage(wrong, 8)
 
 
 def test_the_finished_model_is_the_same_with_standard_latents(world: Path, tmp_path: Path) -> None:

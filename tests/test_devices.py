@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from latentbrush import ImageRequest, Sampling, devices, generate, load
-from latentbrush.devices import choose_device, choose_dtype, enough_memory
+from latentbrush.devices import choose_device, choose_dtype, enough_memory, whole_float32
 from latentbrush.errors import UserError
 from latentbrush.formats import save_model
 from latentbrush.model import LatentDiffusion
@@ -158,3 +158,13 @@ def test_too_little_memory_is_the_users_error(error: Exception) -> None:
 def test_another_error_stays_what_it_is() -> None:
     with pytest.raises(RuntimeError, match="shapes"), enough_memory("3", "choose fewer"):
         raise RuntimeError("shapes")
+
+
+def test_float32_is_whole_within_and_as_before_after() -> None:
+    flags = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = [flag.allow_tf32 for flag in flags]
+    with pytest.raises(KeyError), whole_float32():
+        assert [flag.allow_tf32 for flag in flags] == [False, False]
+        raise KeyError
+    assert [flag.allow_tf32 for flag in flags] == before
+    assert True in before  # else this would show nothing

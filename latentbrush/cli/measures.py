@@ -28,7 +28,7 @@ COMMANDS = {
     "kid": "Kernel distance of features, which does not depend on the number of pictures.",
     "cmmd": "CLIP maximum mean discrepancy.",
     "is": "Inception score: how sure a classifier is, and how varied its answers are.",
-    "prc": "Precision, recall, density and coverage by nearest neighbours.",
+    "prc": "Precision, recall, density and coverage by nearest neighbours; their intervals hold the other set fixed.",
     "clip-score": "How well pictures match their captions, by a CLIP.",
     "memorisation": "How near paintings are to what was trained on, beside real pictures that were not.",
     "reconstruction": "What the first stage loses: R-FID, PSNR, PSIM (LPIPS where given), SSIM, MS-SSIM.",

@@ -23,8 +23,11 @@ def psnr(pictures: Tensor, originals: Tensor) -> Tensor:
 
     10 log10(255^2 / mean squared error), for each picture by itself. UserError for unlike sizes.
     """
-    first, second = _as_numbers(pictures, originals)
-    return -10 * (first - second).square().flatten(1).mean(1).log10()
+    _check(pictures, originals)
+    # Differences of bytes and their squares are whole numbers, which float32 holds and sums exactly along rows of up
+    # to 258; only the rows' sums need more digits.
+    squares = (pictures.float() - originals.float()).square().sum(-1).double()
+    return -10 * (squares.flatten(1).sum(1) / (255**2 * pictures[0].numel())).log10()
 
 
 def ssim(pictures: Tensor, originals: Tensor) -> Tensor:
@@ -83,6 +86,11 @@ def _blurred(x: Tensor) -> Tensor:
 
 def _as_numbers(pictures: Tensor, originals: Tensor) -> tuple[Tensor, Tensor]:
     """Both in [0, 1], float64."""
+    _check(pictures, originals)
+    return pictures.double() / 255, originals.double() / 255
+
+
+def _check(pictures: Tensor, originals: Tensor) -> None:
     if pictures.shape != originals.shape:
         raise UserError(
             f"pictures {tuple(pictures.shape)} and originals {tuple(originals.shape)} differ in number or size; give "
@@ -90,4 +98,3 @@ def _as_numbers(pictures: Tensor, originals: Tensor) -> tuple[Tensor, Tensor]:
         )
     if pictures.dtype != torch.uint8 or originals.dtype != torch.uint8:
         raise ValueError(f"pictures are {pictures.dtype} and {originals.dtype}; compare bytes, as they are saved")
-    return pictures.double() / 255, originals.double() / 255

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -90,6 +90,7 @@ def _is(painted: Gathered, real: Gathered, options: MetricOptions) -> dict[str, 
 
 
 def _prc(painted: Gathered, real: Gathered, options: MetricOptions) -> dict[str, Figure]:
+    # Intervals are over the pictures that are counted; the balls they are counted in stay.
     found = memberships(real.features, painted.features, options.neighbours)
     each = {
         "precision": found.within,
@@ -100,9 +101,9 @@ def _prc(painted: Gathered, real: Gathered, options: MetricOptions) -> dict[str,
     return {name: mean_figure(values, options.seed, lower=False) for name, values in each.items()}
 
 
-def mean_figure(values: Tensor, seed: int, *, lower: bool) -> Figure:
-    """The mean of (n,) with its interval."""
-    found = mean_interval(values, seed=seed)
+def mean_figure(values: Tensor, seed: int, *, lower: bool, clusters: Sequence[Hashable] | None = None) -> Figure:
+    """The mean of (n,) with its interval; what belongs to one of `clusters` (n,) is drawn together."""
+    found = mean_interval(values, clusters=clusters, seed=seed)
     return Figure(found.estimate, lower, (found.low, found.high))
 
 
@@ -122,7 +123,12 @@ METRICS: Mapping[str, Metric] = {
             settings=("splits", "seed"),
         ),
         Metric(
-            *("prc", "Precision and recall", "Precision, recall, density, coverage by nearest neighbours.", _prc),
+            *(
+                "prc",
+                "Precision and recall",
+                "Precision, recall, density and coverage by nearest neighbours.",
+                _prc,
+            ),
             settings=("neighbours", "seed"),
         ),
     )

@@ -58,7 +58,7 @@ def score_extremes(pictures: PictureSet, captions: Sequence[str | int | None], s
 def bits_plot(found: Bits) -> list[Item]:
     """Distortion against rate (Ho et al. 2020, figure 5)."""
     curve = found.curve
-    unit = "root mean square error, 1/255" if found.deviation is None else "root mean square error of latents"
+    unit = "root mean square error, 1/255" if found.bare else "root mean square error of latents"
     line = Series("model", curve.rate.tolist(), curve.distortion.tolist())
     title = "What the bits buy: distortion of the estimate against the bits sent"
     plot = line_plot([line], x="rate (bits per dimension)", y=unit, title=title)

@@ -36,19 +36,21 @@ class Bits:
     """Of n pictures: `pixels` (n,), bits per dimension of the pictures, None for a first stage without a posterior;
     `latents` (n,), of what diffusion works in, of a density (which may be negative) unless that is pixels itself.
 
-    `curve`: what the bits down to each level buy; `deviation`: of the decoder's Gaussian, in 1/255, if there is one.
+    `curve`: what the bits down to each level buy; `deviation`: of the decoder's Gaussian, in 1/255, if there is one;
+    `bare`: diffusion works in pixels themselves.
     """
 
     pixels: Tensor | None
     latents: Tensor
     curve: RateDistortion
     deviation: float | None
+    bare: bool
 
     def figures(self, seed: int = 0) -> dict[str, Figure]:
         found = {}
         if self.pixels is not None:
             found["bits per dimension"] = mean_figure(self.pixels, seed, lower=True)
-        if self.pixels is None or self.deviation is not None:
+        if not self.bare:
             found["bits per latent dimension"] = mean_figure(self.latents, seed, lower=True)
         return found
 
@@ -94,7 +96,7 @@ def measure_bits(
     elif stages:
         in_pixels = torch.cat([picture_bits(bound, stage) for bound, stage in zip(bounds, stages, strict=True)])
     deviation = None if coder.deviation is None else BYTES * coder.deviation
-    return Bits(in_pixels, whole.bits, rate_distortion(whole, pixels=coder.pixels), deviation)
+    return Bits(in_pixels, whole.bits, rate_distortion(whole, pixels=coder.pixels), deviation, coder.pixels)
 
 
 def _bound(

@@ -31,9 +31,10 @@ def clip_score(
     parts = [scorer.texts(said[i : i + TEXTS]) for i in range(0, len(said), TEXTS)]
     cosines = (torch.cat(parts).double() * painted.features.double()).sum(1)
     scores = CLIPScores(cosines, sum(bool(scorer.tokenizer.cut(scorer.prefix + one)) for one in said))
+    # Pictures of one caption are alike, and count for less than as many of several.
     return {
-        "CLIP score": mean_figure(scores.percent, seed, lower=False),
-        "CLIPScore of Hessel et al.": mean_figure(scores.hessel, seed, lower=False),
+        "CLIP score": mean_figure(scores.percent, seed, lower=False, clusters=said),
+        "CLIPScore of Hessel et al.": mean_figure(scores.hessel, seed, lower=False, clusters=said),
     }, scores
 
 

@@ -8,10 +8,17 @@ import pytest
 import torch
 
 from latentbrush.errors import UserError
+from latentbrush.evaluation import statistics_file
 from latentbrush.evaluation.extractor import ExtractorIdentity
 from latentbrush.evaluation.frechet import frechet_distance
 from latentbrush.evaluation.statistics import Moments, moments
-from latentbrush.evaluation.statistics_file import FeatureStatistics, pictures_in, read_statistics, write_statistics
+from latentbrush.evaluation.statistics_file import (
+    FeatureStatistics,
+    pictures_held,
+    pictures_in,
+    read_statistics,
+    write_statistics,
+)
 
 pytestmark = pytest.mark.capability("feature-statistics-files")
 
@@ -76,6 +83,7 @@ def test_adms_file(save, tmp_path):
     assert found.pooled.count == 0
     assert frechet_distance(found.pooled, moments([torch.from_numpy(features)])) == pytest.approx(0, abs=1e-10)
     assert frechet_distance(found.spatial, moments([torch.from_numpy(places)])) == pytest.approx(0, abs=1e-10)
+    assert pictures_held(tmp_path / "adm.npz") == 7
     batches = list(pictures_in(tmp_path / "adm.npz", batch=3))
     assert [tuple(batch.shape) for batch in batches] == [(3, 3, 5, 4), (3, 3, 5, 4), (1, 3, 5, 4)]
     assert torch.equal(torch.cat(batches), torch.from_numpy(pictures).permute(0, 3, 1, 2))
@@ -205,9 +213,11 @@ def test_two_of_one_name_and_cut_files_are_refused(tmp_path):
         (np.zeros((2, 4, 4, 4), np.uint8), r"arr_0 is uint8 \(2, 4, 4, 4\), needed are pictures"),
         (np.zeros((2, 4, 4, 3)), "arr_0 is float64"),
         (np.zeros((0, 4, 4, 3), np.uint8), "needed are pictures"),
+        (np.zeros((1, 1001, 1000, 3), np.uint8), "pictures of 1001x1000 have too many pixels, at most 1 million"),
     ],
 )
-def test_what_is_no_pictures_is_refused(array, said, tmp_path):
+def test_what_is_no_pictures_is_refused(array, said, tmp_path, monkeypatch):
+    monkeypatch.setattr(statistics_file, "MAX_PIXELS", 10**6)
     np.savez(tmp_path / "s.npz", array)
     with pytest.raises(UserError, match=said):
         next(pictures_in(tmp_path / "s.npz"))

@@ -127,7 +127,7 @@ def test_a_whole_clip_is_read_without_transformers(tmp_path: Path, monkeypatch: 
     "processor",
     [
         peer.ViTImageProcessorPil(**{**SQUARE, "resample": 2}),
-        peer.BitImageProcessorPil(**SCALE, size={"shortest_edge": 32}, crop_size={"height": 28, "width": 24}),
+        peer.BitImageProcessorPil(**SCALE, size={"shortest_edge": 33}, crop_size={"height": 28, "width": 24}),
         peer.SiglipImageProcessorPil(**SCALE, size={"height": 20, "width": 30}),
     ],
 )

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +21,9 @@ from latentbrush.formats import load_autoencoder, load_vq
 from latentbrush.nn import FirstStage, VQAutoencoder
 from latentbrush.studies.first_stage import HeldPictures, StagePictures, usage_of
 from latentbrush.studies.rebuilt import rebuild
-from latentbrush.studies.zoo import STEPS, ZooSetting, training_flops, zoo_recipe
-from latentbrush.training import TrainingProgress, run_recipe
+from latentbrush.studies.study import Cell
+from latentbrush.studies.zoo import STEPS, ZOO, ZooSetting, training_flops, zoo_recipe
+from latentbrush.training import TrainingProgress, run_recipe, stage_of
 from latentbrush.training.grid import picture_grid
 
 __all__ = ["SHEET", "ZooBench"]
@@ -65,6 +68,27 @@ class ZooBench:
     def work(self, setting: ZooSetting) -> float:
         """TFLOP of the training; the measuring takes a few seconds."""
         return training_flops(zoo_recipe(setting, self.data, steps=self.steps, seed=self.seed)) / 1e12
+
+    def cells(self, settings: Sequence[ZooSetting] = ZOO) -> list[Cell]:
+        """Of a study whose unit of cost is TFLOP."""
+        return [Cell(one.name, self._what(one), self.work(one), partial(self.run, one)) for one in settings]
+
+    def _what(self, setting: ZooSetting) -> str:
+        side, codes = SIZE // setting.factor, setting.emoji_codes
+        kind = "KL" if codes is None else f"VQ, {codes} codes for {setting.codes}"
+        attention = "" if setting.attention else ", no attention"
+        return f"f = {setting.factor}, {kind}, {setting.channels}x{side}x{side}{attention}"
+
+    def rate(self) -> float:
+        """TFLOP a second that training does here, by three steps of a setting in the middle, the first left out."""
+        setting = next(one for one in ZOO if one.name == "kl-f8-c4")
+        recipe = zoo_recipe(setting, self.data, steps=1, seed=self.seed)
+        stage, seconds = stage_of(recipe, self.device), []
+        for step in range(4):
+            began = time.perf_counter()
+            stage.loss(step).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+            seconds.append(time.perf_counter() - began)
+        return training_flops(recipe) / 1e12 * 3 / sum(seconds[1:])
 
     def run(
         self, setting: ZooSetting, folder: Path, on_step: Callable[[TrainingProgress], None] | None = None

@@ -14,6 +14,17 @@ from latentbrush.training import TrainingProgress
 pytestmark = pytest.mark.capability("studies")
 
 
+def test_its_cells_are_the_study_s(bench: ZooBench, tmp_path: Path) -> None:
+    cells = bench.cells()
+    assert [cell.name for cell in cells] == [setting.name for setting in ZOO]
+    assert cells[5].what == "f = 4, VQ, 256 codes for 8192, 3x8x8, no attention"
+    assert cells[-1].what == "f = 2, KL, 2x16x16"
+    assert all(cell.work > 0 for cell in cells)
+    assert bench.rate() > 0
+    cell = bench.cells(ZOO[1:2])[0]
+    assert cell.run(tmp_path)["setting"] == cell.name == ZOO[1].name
+
+
 class StoppedError(Exception):
     pass
 

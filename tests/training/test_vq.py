@@ -9,7 +9,7 @@ import pytest
 import torch
 from diffusers import VQModel
 from tiny_vq import VQ, vq_recipe, vq_values
-from tiny_world import autoencoder_values
+from tiny_world import autoencoder_values, text_to_image_recipe
 from torch import Tensor
 
 from latentbrush.data.pixels import to_signed
@@ -21,6 +21,7 @@ from latentbrush.training.codebook import CodebookKeeper
 from latentbrush.training.draws import torch_draws
 from latentbrush.training.ema import EMA
 from latentbrush.training.recipe import CodebookRecipe
+from latentbrush.training.text_to_image import TextToImageStage
 from latentbrush.training.vq import VQAutoencoderStage
 
 pytestmark = pytest.mark.capability("train-vq")
@@ -225,6 +226,13 @@ def test_a_run_of_one_regulariser_is_not_resumed_with_the_other(world: Path, tmp
     plain = load_recipe(write(tmp_path, autoencoder_values(world, steps=1)))
     with pytest.raises(UserError, match="was begun with another recipe: "):
         run_recipe(plain, tmp_path / "run", resume=True)
+
+
+def test_text_to_image_says_that_it_takes_another_first_stage(world: Path, tmp_path: Path) -> None:
+    """Before the hours of training at whose end no folder could hold the model."""
+    run_recipe(vq_recipe(world, steps=1), tmp_path / "run")
+    with pytest.raises(UserError, match=r"vector quantisation, and no pipeline .* train one with KL"):
+        TextToImageStage(text_to_image_recipe(world, tmp_path / "run" / "model"))
 
 
 def test_the_repository_s_recipe(world: Path, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Metrics on pictures, and reports of them. Nothing here paints or trains."""
 
+from latentbrush.evaluation.codebook import CodebookUsage, codebook_usage
 from latentbrush.evaluation.composition import Originals, PartScore, composition_parts, score_part
 from latentbrush.evaluation.fidelity import ms_ssim, psnr, ssim
 from latentbrush.evaluation.frechet import frechet_distance
@@ -12,6 +13,7 @@ from latentbrush.evaluation.sheet import PaintedCell, SheetRow, contact_sheet
 from latentbrush.evaluation.statistics import Moments, RunningMoments, moments
 
 __all__ = [
+    "CodebookUsage",
     "Coverage",
     "Moments",
     "Originals",
@@ -20,6 +22,7 @@ __all__ = [
     "RunningMoments",
     "SheetRow",
     "clip_mmd",
+    "codebook_usage",
     "composition_parts",
     "contact_sheet",
     "frechet_distance",

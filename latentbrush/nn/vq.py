@@ -155,6 +155,24 @@ class VQAutoencoder(nn.Module):
         x: Tensor = self.decoder(self.post_quant_conv(entries))
         return x
 
+    @torch.no_grad()
+    def fold_statistics(self, mean: Tensor, std: Tensor) -> None:
+        """Give latents with per-channel `mean` (c,) and one `std` () for all channels mean 0 and variance 1, inside
+        codebook and 1x1 convolutions: the same pictures, and one scale for whatever diffuses the latents.
+
+        One deviation for all, because cells keep their nearest entry only where all channels shrink alike.
+        """
+        scale = self.config.scaling_factor
+        mean = mean / scale  # the convolutions and the codebook work before the scale
+        quant, post = self.quant_conv, self.post_quant_conv
+        assert quant.bias is not None
+        assert post.bias is not None
+        quant.weight /= std
+        quant.bias.copy_((quant.bias - mean) / std)
+        self.codebook.weight.copy_((self.codebook.weight - mean) / std)
+        post.bias += post.weight[:, :, 0, 0] @ mean
+        post.weight *= std
+
     def check_pictures(self, x: Tensor) -> None:
         """ValueError for a shape that cannot be encoded."""
         f, c = self.config.factor, self.config.in_channels

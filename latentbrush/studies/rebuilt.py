@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -20,9 +21,22 @@ from latentbrush.evaluation.sets import PictureSet
 from latentbrush.latents import decoded, encoded
 from latentbrush.model import LatentDiffusion
 
-__all__ = ["Rebuilt", "RebuiltPictures", "rebuild"]
+__all__ = ["Rebuilder", "Rebuilt", "RebuiltPictures", "rebuild"]
 
 REFUSAL = "the autoencoder's picture of an original is not finite; its weights are damaged: get them anew"
+
+
+class Rebuilder(Protocol):
+    """What gives back the pictures of a set: a model's first stage, or one alone."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def originals(self) -> PictureSet: ...
+
+    def of(self, pictures: Tensor) -> Tensor:
+        """uint8 (B, 3, H, W) -> the same, as it gives them back."""
 
 
 class RebuiltPictures:
@@ -75,7 +89,7 @@ class Rebuilt:
 
 
 def rebuild(
-    rebuilt: RebuiltPictures,
+    rebuilt: Rebuilder,
     extractor: Extractor,
     perceptual: PerceptualDistance,
     *,
@@ -85,15 +99,16 @@ def rebuild(
     """Read every original once, and compare it with what the first stage makes of it."""
     seen, made = (Gathered(one.name, extractor.identity) for one in (rebuilt.originals, rebuilt))
     each: dict[str, list[Tensor]] = {}
-    for place, first in enumerate(range(0, len(rebuilt), batch)):
-        originals = rebuilt.originals.read(first, min(first + batch, len(rebuilt)))
+    count = len(rebuilt.originals)
+    for place, first in enumerate(range(0, count, batch)):
+        originals = rebuilt.originals.read(first, min(first + batch, count))
         pictures = rebuilt.of(originals)
         seen.add(place, originals, extractor(originals), keep=False)
         made.add(place, pictures, extractor(pictures), keep=True)
         for name, values in _compared(pictures, originals, perceptual).items():
             each.setdefault(name, []).append(values)
         if on_part is not None:
-            on_part(first + len(originals), len(rebuilt))
+            on_part(first + len(originals), count)
     return Rebuilt(seen, made, {name: torch.cat(values) for name, values in each.items()})
 
 

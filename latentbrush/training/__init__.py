@@ -12,18 +12,29 @@ from latentbrush.training.autoencoder import AutoencoderStage
 from latentbrush.training.contrastive import ContrastiveStage
 from latentbrush.training.loop import Stage, TrainingProgress, train
 from latentbrush.training.memory import check_networks
-from latentbrush.training.recipe import AnyRecipe, AutoencoderRecipe, ContrastiveRecipe, TextToImageRecipe, load_recipe
+from latentbrush.training.recipe import (
+    AnyRecipe,
+    AutoencoderRecipe,
+    ContrastiveRecipe,
+    FirstStageRecipe,
+    TextToImageRecipe,
+    VQAutoencoderRecipe,
+    load_recipe,
+)
 from latentbrush.training.run import Run
 from latentbrush.training.text_to_image import TextToImageStage
+from latentbrush.training.vq import VQAutoencoderStage
 
 __all__ = [
     "AnyRecipe",
     "AutoencoderRecipe",
     "ContrastiveRecipe",
+    "FirstStageRecipe",
     "Run",
     "Stage",
     "TextToImageRecipe",
     "TrainingProgress",
+    "VQAutoencoderRecipe",
     "load_recipe",
     "run_recipe",
     "train",
@@ -52,6 +63,8 @@ def stage_of(recipe: AnyRecipe, device: torch.device = CPU) -> Stage:
     check_networks(recipe)
     if isinstance(recipe, AutoencoderRecipe):
         return AutoencoderStage(recipe, device)
+    if isinstance(recipe, VQAutoencoderRecipe):
+        return VQAutoencoderStage(recipe, device)
     if isinstance(recipe, ContrastiveRecipe):
         return ContrastiveStage(recipe, device)
     return TextToImageStage(recipe, device)

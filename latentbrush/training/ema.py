@@ -30,6 +30,13 @@ class EMA:
         torch._foreach_lerp_(self.average, self._weights, 1.0 - decay)
         self.steps += 1
 
+    @torch.no_grad()
+    def follow(self, weight: Tensor, rows: Tensor) -> None:
+        """Take the rows (n,) of a weight of the module as they are: they were replaced, not learned, and between what
+        was and what is there lies nothing."""
+        place = next(i for i, own in enumerate(self._weights) if own is weight)
+        self.average[place][rows] = weight[rows]
+
     @contextmanager
     def scope(self) -> Iterator[None]:
         """Within it the module has the averaged weights; afterwards its own again, bit for bit."""

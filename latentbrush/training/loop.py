@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from PIL import Image
@@ -19,7 +19,7 @@ from latentbrush.training.ema import EMA
 from latentbrush.training.recipe import AnyRecipe, OptimiserRecipe
 from latentbrush.training.run import Run
 
-__all__ = ["Stage", "TrainingProgress", "learning_rate", "train"]
+__all__ = ["Settling", "Stage", "TrainingProgress", "learning_rate", "train"]
 
 MAX_SKIPPED = 20
 """So many non-finite steps in a row end the run: the last good weights are in the checkpoint."""
@@ -49,6 +49,15 @@ class Stage(Protocol):
 
     def finish(self, directory: Path) -> str | None:
         """Write the finished model; returns what the user is to be told of it, if anything."""
+
+
+@runtime_checkable
+class Settling(Protocol):
+    """A stage in which not all is learned by gradients."""
+
+    def settle(self, ema: EMA) -> None:
+        """Called after every step that changed the weights, before the average takes them in; what is replaced is to
+        be replaced in the average, too."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +109,8 @@ def train(
         loss, norm = _update(stage, recipe, step, optimiser)
         step += 1
         if math.isfinite(loss) and math.isfinite(norm):
+            if isinstance(stage, Settling):
+                stage.settle(ema)
             ema.update()
             skipped, smooth = 0, loss if math.isnan(smooth) else 0.98 * smooth + 0.02 * loss
         else:

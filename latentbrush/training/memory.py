@@ -6,8 +6,8 @@ from torch import nn
 
 from latentbrush.devices import memory_for
 from latentbrush.formats.empty import without_memory
-from latentbrush.nn import AutoencoderKL, CLIPConfig, CLIPModel, CLIPTextModel, UNet
-from latentbrush.training.recipe import AnyRecipe, AutoencoderRecipe, ContrastiveRecipe
+from latentbrush.nn import AutoencoderKL, CLIPConfig, CLIPModel, CLIPTextModel, UNet, VQAutoencoder
+from latentbrush.training.recipe import AnyRecipe, AutoencoderRecipe, ContrastiveRecipe, VQAutoencoderRecipe
 
 __all__ = ["check_networks"]
 
@@ -26,6 +26,8 @@ def check_networks(recipe: AnyRecipe) -> None:
 def _networks(recipe: AnyRecipe) -> list[nn.Module]:
     if isinstance(recipe, AutoencoderRecipe):
         return [AutoencoderKL(recipe.autoencoder)]
+    if isinstance(recipe, VQAutoencoderRecipe):
+        return [VQAutoencoder(recipe.autoencoder)]
     if isinstance(recipe, ContrastiveRecipe):
         return [
             CLIPModel(CLIPConfig(text=recipe.text, vision=recipe.vision, projection=recipe.projection, eos_id=None))

@@ -13,18 +13,21 @@ from latentbrush.data.emoji import CaptionMix
 from latentbrush.diffusion import Prediction, Schedule, Weighting
 from latentbrush.errors import UserError, one_line, short
 from latentbrush.formats.fields import MOST
-from latentbrush.nn import AutoencoderConfig, CLIPTextConfig, CLIPVisionConfig, UNetConfig
+from latentbrush.nn import AutoencoderConfig, CLIPTextConfig, CLIPVisionConfig, UNetConfig, VQConfig
 from latentbrush.training.limits import MOST_BATCH, MOST_STEPS, MOST_TOKENS, refuse_endless
 from latentbrush.training.plain_yaml import parse_yaml, read_yaml
 
 __all__ = [
     "AnyRecipe",
     "AutoencoderRecipe",
+    "CodebookRecipe",
     "ContrastiveRecipe",
     "DataRecipe",
+    "FirstStageRecipe",
     "OptimiserRecipe",
     "TextToImageRecipe",
     "TokenizerRecipe",
+    "VQAutoencoderRecipe",
     "load_recipe",
 ]
 
@@ -103,24 +106,73 @@ class _Stage(_Strict):
     checkpoint_every: int = Field(200, ge=1, le=MOST_STEPS)
 
 
-class AutoencoderRecipe(_Stage):
-    """The KL first stage: L1 + `gradient` * L1 of the finite differences + `kl` * KL a latent dimension."""
+class _FirstStage(_Stage):
+    """What every first stage says: L1 + `gradient` * L1 of the finite differences + `perceptual` * the distance over
+    the layers of an image tower + what its regulariser adds.
+
+    `perceptual_from`: the CLIP whose tower that is, by a shipped one's name or a folder.
+    """
 
     stage: Literal["autoencoder"]
-    autoencoder: Annotated[AutoencoderConfig, _known_fields(AutoencoderConfig), AfterValidator(refuse_endless)]
     gradient: float = Field(0.5, ge=0.0)
-    kl: float = Field(1e-6, ge=0.0)
+    perceptual: float = Field(0.0, ge=0.0)
+    perceptual_from: Annotated[str, BeforeValidator(_not_empty)] = "emoji-clip"
     augment: float = Field(0.5, ge=0.0, le=1.0, description="share of crops, flips and recoloured pictures")
+
+    def _fits(self, factor: int) -> None:
+        """ValueError for what would fail in the first step."""
+        if self.data.size % factor:
+            raise ValueError(f"data.size {self.data.size} is not a multiple of the autoencoder's factor {factor}")
+
+
+class AutoencoderRecipe(_FirstStage):
+    """The first stage with KL regularisation: `kl` * KL a latent dimension (LDM, section 3.1)."""
+
+    regulariser: Literal["kl"] = "kl"
+    autoencoder: Annotated[AutoencoderConfig, _known_fields(AutoencoderConfig), AfterValidator(refuse_endless)]
+    kl: float = Field(1e-6, ge=0.0)
 
     @model_validator(mode="after")
     def _can_be_finished(self) -> AutoencoderRecipe:
         """What would otherwise fail in the first step, or after the last."""
-        f, size = self.autoencoder.factor, self.data.size
-        if size % f:
-            raise ValueError(f"data.size {size} is not a multiple of the autoencoder's factor {f}")
+        self._fits(self.autoencoder.factor)
         if not self.autoencoder.quant_convs:
             raise ValueError("autoencoder.quant_convs False leaves no place for the latents' statistics; make it true")
         return self
+
+
+class CodebookRecipe(_Strict):
+    """How entries come to latents (VQ-VAE, van den Oord et al. 2017).
+
+    `rule`: `learned`, by the codebook loss, or `ema`, to the moving average of the latents nearest to them, of
+    `decay` (appendix A.1). `restart_after`: an entry that is the nearest of no latent for so many steps takes the
+    place of a random one of the batch; 0 for never.
+    """
+
+    rule: Literal["learned", "ema"] = "learned"
+    decay: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.99
+    restart_after: Annotated[int, Field(ge=0, le=MOST_STEPS)] = 100
+
+
+class VQAutoencoderRecipe(_FirstStage):
+    """The first stage with vector quantisation: codebook loss + `commitment` * commitment loss (VQ-VAE, equation 3)."""
+
+    regulariser: Literal["vq"]
+    autoencoder: Annotated[VQConfig, _known_fields(VQConfig), AfterValidator(refuse_endless)]
+    commitment: float = Field(0.25, ge=0.0)
+    codebook: CodebookRecipe = CodebookRecipe()
+
+    @model_validator(mode="after")
+    def _can_be_trained(self) -> VQAutoencoderRecipe:
+        self._fits(self.autoencoder.factor)
+        return self
+
+
+FirstStageRecipe = AutoencoderRecipe | VQAutoencoderRecipe
+REGULARISERS: Mapping[str, type[AutoencoderRecipe] | type[VQAutoencoderRecipe]] = {
+    "kl": AutoencoderRecipe,
+    "vq": VQAutoencoderRecipe,
+}
 
 
 class TokenizerRecipe(_Strict):
@@ -207,7 +259,7 @@ class TextToImageRecipe(_Stage):
         return self
 
 
-AnyRecipe = AutoencoderRecipe | ContrastiveRecipe | TextToImageRecipe
+AnyRecipe = FirstStageRecipe | ContrastiveRecipe | TextToImageRecipe
 STAGES: Mapping[str, type[AutoencoderRecipe] | type[ContrastiveRecipe] | type[TextToImageRecipe]] = {
     "autoencoder": AutoencoderRecipe,
     "contrastive": ContrastiveRecipe,
@@ -227,13 +279,20 @@ def load_recipe(path: Path, overrides: Sequence[str] = ()) -> AnyRecipe:
         raise UserError(f"the recipe {path} is not a YAML mapping; it must begin with a key such as stage:")
     for override in overrides:
         _override(values, override)
-    stage = values.get("stage")
-    if not isinstance(stage, str) or stage not in STAGES:
-        raise UserError(f"recipe {path}: stage {short(stage)} is unknown; choose one of {', '.join(STAGES)}")
+    stage = _choice(path, "stage", values.get("stage"), STAGES)
+    kind: type[AnyRecipe] = STAGES[stage]
+    if stage == "autoencoder":
+        kind = REGULARISERS[_choice(path, "regulariser", values.get("regulariser", "kl"), REGULARISERS)]
     try:
-        return STAGES[stage].model_validate(values)
+        return kind.model_validate(values)
     except ValidationError as error:
         raise UserError(f"recipe {path}: {one_line(error)}") from None
+
+
+def _choice(path: Path, key: str, value: object, known: Mapping[str, object]) -> str:
+    if not isinstance(value, str) or value not in known:
+        raise UserError(f"recipe {path}: {key} {short(value)} is unknown; choose one of {', '.join(known)}")
+    return value
 
 
 def _override(values: dict[str, Any], override: str) -> None:

@@ -51,6 +51,11 @@ class TextToImageStage:
             raise UserError(
                 f"the first stage {recipe.first_stage} is not there; train it first, by a recipe of its own"
             )
+        if (recipe.first_stage / "vqvae").is_dir():
+            raise UserError(
+                f"the first stage {recipe.first_stage} is one with vector quantisation, and no pipeline with a CLIP "
+                "text tower has a place for such; train one with KL"
+            )
         autoencoder = load_autoencoder(recipe.first_stage / "vae").to(device)
         if recipe.data.size % autoencoder.config.factor:
             raise UserError(

@@ -1,4 +1,4 @@
-"""N steps, an interruption, M more steps: bit for bit what N + M steps give. Of both stages."""
+"""N steps, an interruption, M more steps: bit for bit what N + M steps give. Of every stage."""
 
 import json
 import shutil
@@ -9,10 +9,11 @@ from typing import Any
 import pytest
 import torch
 from tiny_contrastive import contrastive_recipe
+from tiny_vq import vq_recipe
 from tiny_world import autoencoder_recipe, make_world, text_to_image_recipe
 
 from latentbrush.errors import UserError
-from latentbrush.training import AutoencoderRecipe, TextToImageRecipe, TrainingProgress, run_recipe
+from latentbrush.training import FirstStageRecipe, TextToImageRecipe, TrainingProgress, run_recipe
 
 pytestmark = pytest.mark.capability("resume")
 
@@ -29,9 +30,11 @@ def cut_at(step: int) -> Callable[[TrainingProgress], None]:
     return on_step
 
 
-def recipe_of(stage: str, world: Path, first_stage: Path, **changes: Any) -> AutoencoderRecipe | TextToImageRecipe:
+def recipe_of(stage: str, world: Path, first_stage: Path, **changes: Any) -> FirstStageRecipe | TextToImageRecipe:
     if stage == "autoencoder":
         return autoencoder_recipe(world, **changes)
+    if stage.startswith("vq-"):
+        return vq_recipe(world, codebook={"rule": stage.removeprefix("vq-")}, **changes)
     return text_to_image_recipe(world, first_stage, **changes)
 
 
@@ -63,7 +66,7 @@ def files_of(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-@pytest.mark.parametrize("stage", ["autoencoder", "text-to-image"])
+@pytest.mark.parametrize("stage", ["autoencoder", "vq-learned", "vq-ema", "text-to-image"])
 def test_resuming_is_bit_equal_to_never_stopping(stage: str, world: Path, first_stage: Path, tmp_path: Path) -> None:
     recipe = recipe_of(stage, world, first_stage)
     whole, parts = tmp_path / "whole", tmp_path / "parts"

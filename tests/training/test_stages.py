@@ -16,7 +16,8 @@ from latentbrush.nn import Posterior
 from latentbrush.pipeline import generate
 from latentbrush.request import ImageRequest, Sampling
 from latentbrush.training import Run, run_recipe, train
-from latentbrush.training.autoencoder import AutoencoderStage, augmented, reconstruction_loss
+from latentbrush.training.autoencoder import AutoencoderStage
+from latentbrush.training.first_stage import augmented, reconstruction_loss
 from latentbrush.training.grid import picture_grid
 from latentbrush.training.loop import Stage
 from latentbrush.training.recipe import AutoencoderRecipe, TextToImageRecipe

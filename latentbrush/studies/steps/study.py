@@ -200,6 +200,9 @@ class StepsStudy:
             if first == 0:
                 with whole_file(folder / "strip.png") as beside:
                     strip(pictures[:STRIP]).save(beside, format="PNG", optimize=True)
+        if squares:  # of every picture, for whoever wants another mean
+            with whole_file(folder / "squares.npy") as beside, beside.open("wb") as file:
+                np.save(file, torch.cat(squares).numpy())
         return {
             "sampler": way.route.sampler,
             "sigmas": way.request.sampling.sigmas,

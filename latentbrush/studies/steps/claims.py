@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["CLAIMS", "Claim"]
+from latentbrush.reporting import Table
+from latentbrush.studies.steps.scores import Scores
+
+__all__ = ["CLAIMS", "Claim", "claim_table", "verdicts"]
 
 
 @dataclass(frozen=True)
@@ -29,3 +32,38 @@ CLAIMS = (
     Claim("heun-karras", "heun", (20, 50), "Karras et al. 2022, figure 2"),
     Claim("ddim", "lcm", (5, 10), "Luo et al. 2023 (LCM): its network has to be distilled"),
 )
+
+
+def _rows(scores: Scores) -> list[tuple[str, list[str]]]:
+    rows = []
+    for claim in CLAIMS:
+        for budget in claim.calls:
+            pair = scores.get(claim.better, budget), scores.get(claim.worse, budget)
+            if pair[0] is None or pair[1] is None:
+                continue
+            apart = scores.difference(pair[0], pair[1])
+            verdict = "not told apart" if not apart.is_told else "holds" if apart.value > 0 else "contradicted"
+            low, high = apart.interval
+            here = f"{apart.value:+.2g} ({low:+.2g} to {high:+.2g})"
+            rows.append((verdict, [f"{claim.better} before {claim.worse}", str(budget), claim.source, here, verdict]))
+    return rows
+
+
+def claim_table(scores: Scores) -> Table:
+    rows = _rows(scores)
+    marked = frozenset((i, 4) for i, (verdict, _) in enumerate(rows) if verdict == "contradicted")
+    caption = "By how much the second one's FD is greater, with its 95% interval. Contradictions are marked."
+    columns = ("published", "calls", "source", "here", "verdict")
+    return Table(columns, [row for _, row in rows], ("calls", "here"), marked, caption)
+
+
+def verdicts(scores: Scores) -> str:
+    rows = _rows(scores)
+    against = [f"{row[0]} at {row[1]}" for verdict, row in rows if verdict == "contradicted"]
+    if not rows:
+        return "No pair of samplers that papers compare was measured."
+    unclear = sum(verdict == "not told apart" for verdict, _ in rows)
+    counts = f"Of {len(rows)} published comparisons {len(rows) - unclear - len(against)} hold here, "
+    if not against:
+        return f"{counts}{unclear} are within noise, none is contradicted."
+    return f"{counts}{unclear} are within noise, {len(against)} are contradicted: {', '.join(against)}."

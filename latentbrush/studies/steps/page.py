@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from latentbrush.reporting import Grid, Item, Page, Paragraph, Picture, Section, Series, Table, line_plot
-from latentbrush.studies.steps.claims import CLAIMS
+from latentbrush.reporting import Grid, Item, Page, Paragraph, Picture, Section, Table
+from latentbrush.studies.steps.claims import claim_table, verdicts
 from latentbrush.studies.steps.pictures import sheets
-from latentbrush.studies.steps.routes import DISTILLED, ORDERS, Route
+from latentbrush.studies.steps.plots import KNOWN, distance_plot, fd_plot
+from latentbrush.studies.steps.routes import DISTILLED, ORDERS
 from latentbrush.studies.steps.scores import Scores
 from latentbrush.studies.study import Figures, Found
 
@@ -18,23 +19,22 @@ if TYPE_CHECKING:  # the study makes this page
 
 __all__ = ["found"]
 
-COLOURED = ("ddim", "dpmpp_2m", "unipc", "heun", "euler_ancestral", "ddpm", "plms", "deis", "euler")
-MOST_COLOURS = 9
-"""Lines that are told apart; the others are drawn in grey."""
+FEW = 3
+"""Names in a sentence."""
 SLACK = 0.5
 """Orders that a measured slope may fall short of the published one without a word."""
 
 
 def found(study: StepsStudy, results: Mapping[str, Figures], folder: Path) -> Found:
     scores = Scores(study, results, folder)
-    plots = {"fd": _fd_plot(scores)}
+    plots = {"fd": fd_plot(scores)}
     if scores.measured:
-        plots["distance"] = _distance_plot(scores)
+        plots["distance"] = distance_plot(scores)
     sections = [
         Section("Fréchet distance against network calls", [plots["fd"], _fd_table(scores), *_notes(scores)]),
         Section("Distance to the converged picture", _converging(scores, plots.get("distance"))),
-        Section("Beside the literature", [Paragraph(_verdicts(scores)), _claim_table(scores)]),
-        Section("The same four pictures", [Grid(sheets(scores, COLOURED))]),
+        Section("Beside the literature", [Paragraph(verdicts(scores)), claim_table(scores)]),
+        Section("The same four pictures", [Grid(sheets(scores, KNOWN))]),
         Section("How it was measured", [Paragraph(text) for text in _method(scores)]),
     ]
     return Found(Page("How many steps a picture needs", _lead(scores), sections, _about(scores)), plots)
@@ -43,83 +43,26 @@ def found(study: StepsStudy, results: Mapping[str, Figures], folder: Path) -> Fo
 def _lead(scores: Scores) -> str:
     parts = []
     for budget in scores.budgets:
-        ranked = scores.ranked(budget)
+        ranked, alike = scores.ranked(budget), scores.alike(budget)
         if not ranked:
             continue
-        alike = [score.name for score in scores.alike(budget)]
-        noise = f"; not told apart from it: {', '.join(alike)}" if alike else "; all others are told apart from it"
-        parts.append(f"at {budget} network calls {ranked[0].name} (FD {ranked[0].fd:.3g}{noise})")
+        names = ", ".join(score.name for score in alike)
+        few = f"so are, within noise, {names}" if alike else "beyond noise"
+        noise = few if len(alike) <= FEW else f"{len(alike)} of {len(ranked) - 1} others are as near, within noise"
+        parts.append(f"with {budget} network calls those of {ranked[0].name} (FD {ranked[0].fd:.3g}; {noise})")
     if not parts:
         return "Nothing has been painted yet."
-    return f"Nearest to the training pictures come {'. '.join(parts)}. {_verdicts(scores)}"
-
-
-def _coloured(scores: Scores, routes: Sequence[Route]) -> list[str]:
-    """Winners first, then those that people know."""
-    winners = [scores.ranked(budget)[0].name for budget in scores.budgets if scores.ranked(budget)]
-    names = {route.name for route in routes}
-    return [name for name in dict.fromkeys((*winners, *COLOURED)) if name in names][:MOST_COLOURS]
-
-
-def _lines(scores: Scores, routes: Sequence[Route], value: str, *, band: bool) -> list[Series]:
-    """One line a route; grey ones share one name in the legend."""
-    coloured, lines, grey = _coloured(scores, routes), [], 0
-    for route in sorted(routes, key=lambda route: coloured.index(route.name) if route.name in coloured else 99):
-        points = [score for score in scores.of(route) if getattr(score, value)]
-        if not points:
-            continue
-        faint = route.name not in coloured
-        grey += faint
-        # Names that begin with an underscore stay out of the legend.
-        name = route.name if not faint else "others" if grey == 1 else f"_{route.name}"
-        x, y = [float(score.calls) for score in points], [float(getattr(score, value)) for score in points]
-        ranges = [score.interval for score in points] if band and route.name in coloured[:2] else []
-        low, high = [low for low, _ in ranges], [high for _, high in ranges]
-        lines.append(Series(name, x, y, low, high, faint=faint))
-    return lines
-
-
-def _level(scores: Scores, name: str, value: float | None) -> list[Series]:
-    """A dashed line across the plot."""
-    ends = [float(min(scores.budgets)), float(max(scores.budgets))]
-    return [] if value is None else [Series(name, ends, [value, value], dashed=True)]
-
-
-def _fd_plot(scores: Scores) -> Picture:
-    lines = _lines(scores, scores.study.routes, "fd", band=True)
-    lines += _level(scores, f"converged ({scores.study.converged.calls} calls)", scores.converged_fd)
-    lines += _level(scores, "autoencoder's reconstructions", scores.floor("reconstructions"))
-    title = f"FD of {len(scores.study.captions)} pictures to the training pictures"
-    plot = line_plot(
-        lines, x="network calls a picture", y="Fréchet distance", title=title, log_x=True, log_y=True, size=(9.5, 5.4)
-    )
-    return Picture(plot, "Fréchet distance against network calls, a line a sampler")
-
-
-def _distance_plot(scores: Scores) -> Picture:
-    routes = [route for route in scores.study.routes if not route.draws(scores.study.model)]
-    lines = _lines(scores, routes, "distance", band=False)
-    lines += _level(scores, "half as many converged steps", scores.check)
-    plot = line_plot(
-        lines,
-        x="network calls a picture",
-        y="root mean square, pixels 0 to 1",
-        title="Distance to the converged picture of the same seed",
-        log_x=True,
-        log_y=True,
-        size=(9.5, 5.4),
-    )
-    return Picture(plot, "Distance to the converged picture against network calls, a line a deterministic sampler")
+    return f"The pictures nearest to the training pictures are, {'; '.join(parts)}. {verdicts(scores)}"
 
 
 def _fd_table(scores: Scores) -> Table:
-    columns = ("sampler", *(f"{budget} calls" for budget in scores.budgets))
+    columns = ("sampler", "noise", *(f"{budget} calls" for budget in scores.budgets))
     rows: list[list[str]] = []
     best: set[tuple[int, int]] = set()
     alike = {budget: {score.name for score in scores.alike(budget)} for budget in scores.budgets}
     for route in scores.study.routes:
-        row = [route.name]
-        for place, budget in enumerate(scores.budgets, 1):
+        row = [route.name, "drawn" if route.draws(scores.study.model) else ""]
+        for place, budget in enumerate(scores.budgets, 2):
             score = scores.get(route.name, budget)
             if score is None:
                 row.append("–")
@@ -133,7 +76,7 @@ def _fd_table(scores: Scores) -> Table:
         "The best is marked; ≈: not told apart from it (95%, paired). In brackets the calls where a sampler's steps do "
         "not fit the number. –: it has no plan of so few calls."
     )
-    return Table(columns, rows, columns[1:], frozenset(best), caption)
+    return Table(columns, rows, columns[2:], frozenset(best), caption)
 
 
 def _notes(scores: Scores) -> list[Paragraph]:
@@ -217,41 +160,6 @@ def _slopes(scores: Scores) -> str:
     if not short:
         return "All samplers converge at least in about their published order."
     return f"{len(short)} of {len(known)} converge more slowly than their published order: {', '.join(short)}."
-
-
-def _claim_rows(scores: Scores) -> list[tuple[str, list[str]]]:
-    rows = []
-    for claim in CLAIMS:
-        for budget in claim.calls:
-            pair = scores.get(claim.better, budget), scores.get(claim.worse, budget)
-            if pair[0] is None or pair[1] is None:
-                continue
-            apart = scores.difference(pair[0], pair[1])
-            verdict = "not told apart" if not apart.is_told else "holds" if apart.value > 0 else "contradicted"
-            low, high = apart.interval
-            here = f"{apart.value:+.2g} ({low:+.2g} to {high:+.2g})"
-            rows.append((verdict, [f"{claim.better} before {claim.worse}", str(budget), claim.source, here, verdict]))
-    return rows
-
-
-def _claim_table(scores: Scores) -> Table:
-    rows = _claim_rows(scores)
-    marked = frozenset((i, 4) for i, (verdict, _) in enumerate(rows) if verdict == "contradicted")
-    caption = "By how much the second one's FD is greater, with its 95% interval. Contradictions are marked."
-    columns = ("published", "calls", "source", "here", "verdict")
-    return Table(columns, [row for _, row in rows], ("calls", "here"), marked, caption)
-
-
-def _verdicts(scores: Scores) -> str:
-    rows = _claim_rows(scores)
-    against = [f"{row[0]} at {row[1]}" for verdict, row in rows if verdict == "contradicted"]
-    if not rows:
-        return "No pair of samplers that papers compare was measured."
-    unclear = sum(verdict == "not told apart" for verdict, _ in rows)
-    counts = f"Of {len(rows)} published comparisons {len(rows) - unclear - len(against)} hold here, "
-    if not against:
-        return f"{counts}{unclear} are within noise, none is contradicted."
-    return f"{counts}{unclear} are within noise, {len(against)} are contradicted: {', '.join(against)}."
 
 
 def _method(scores: Scores) -> list[str]:

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from latentbrush.evaluation.interval import Z
 from latentbrush.studies.steps.paired import Difference, difference
 from latentbrush.studies.steps.routes import Route
 from latentbrush.studies.study import Figures
@@ -37,12 +36,6 @@ class Score:
     resampled: Tensor
     distance: float | None
     folder: Path
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """About `fd`, 95%."""
-        half = Z * float(self.resampled.std())
-        return self.fd - half, self.fd + half
 
 
 class Scores:

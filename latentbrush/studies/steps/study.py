@@ -97,7 +97,7 @@ class StepsStudy:
     def settings(self) -> dict[str, Any]:
         origin = self.model.origin
         content = hashlib.sha256(self.train.numpy().tobytes())
-        content.update("\n".join(self.captions).encode())
+        content.update("\n".join(self.folder.captions).encode())
         return {
             "model": "(in memory)" if origin is None else origin.folder.name,
             "weights": {} if origin is None else dict(origin.weights),

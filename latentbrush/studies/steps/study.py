@@ -71,7 +71,9 @@ class StepsStudy:
         converged: int = CONVERGED_CALLS,
     ) -> None:
         if model.task != "text-to-image" or not model.reads_words:
-            raise UserError("study steps paints captions, and the model reads no words alone; give a text-to-image one")
+            raise UserError(
+                f"study steps paints from captions, and the model is for {model.task}; give a text-to-image one"
+            )
         check_size(model, folder)
         self.model, self.extractor, self.seed = model, extractor, seed
         self.folder = folder.select("train")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 from torch import Tensor
+from wordless import wordless_model
 
 from latentbrush.cli.study import carry_out
 from latentbrush.data.pixels import to_bytes
@@ -179,13 +179,13 @@ def test_what_cannot_be_measured_is_refused(options: dict[str, Any], told: str, 
 
 
 def test_a_model_that_reads_no_words_is_refused(make_study: MakeStudy) -> None:
-    with pytest.raises(UserError, match="the model reads no words alone; give a text-to-image one"):
-        make_study(model=make_wordless())
+    with pytest.raises(UserError, match="the model is for unconditional; give a text-to-image one"):
+        make_study(model=wordless_model())
 
 
 def test_a_model_that_paints_larger_than_the_originals_is_refused(
     make_study: MakeStudy, make_model: Callable[..., LatentDiffusion]
 ) -> None:
     large = make_model(defaults=ModelDefaults(steps=1, guidance=1.0, width=32, height=32))
-    with pytest.raises(UserError, match="paints 32x32 pixels, the originals in .* are 16x16"):
+    with pytest.raises(UserError, match=r"paints 32x32 pixels, the originals in .* are 16x16"):
         make_study(model=large)

@@ -68,21 +68,23 @@ def test_what_draws_is_the_plans_to_say(make_model: Callable[..., LatentDiffusio
     assert Route("tcd").draws(make_model())
     assert not Route("ddim").draws(make_model())
     assert Route("ddim").draws(make_model(plan_options={"eta": 0.5}))
-    for route in ROUTES:  # two runs that differ in their later draws alone end alike where none are made
-        model = make_model()
-        way = way_within(model, route, 14, None)
-        assert way is not None
-        drawn = []
-        real = torch.randn
 
-        def counting(*sizes: Any, drawn: list[Any] = drawn, **options: Any) -> torch.Tensor:
-            drawn.append(sizes)
-            return real(*sizes, **options)
 
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(torch, "randn", counting)
-            paint(model, ["red"], [1], way.request)
-        assert (len(drawn) > 1) == route.draws(model), route.name
+@pytest.mark.parametrize("route", ROUTES, ids=lambda route: route.name)
+def test_what_draws_is_what_asks_for_noise(
+    route: Route, tiny: LatentDiffusion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    way = way_within(tiny, route, 14, None)
+    assert way is not None
+    drawn, real = [], torch.randn
+
+    def counting(*sizes: Any, **options: Any) -> torch.Tensor:
+        drawn.append(sizes)
+        return real(*sizes, **options)
+
+    monkeypatch.setattr(torch, "randn", counting)
+    paint(tiny, ["red"], [1], way.request)
+    assert (len(drawn) > 1) == route.draws(tiny)  # the first is where it begins
 
 
 def test_names_are_read_and_refused() -> None:

@@ -52,7 +52,10 @@ def _rows(scores: Scores) -> list[tuple[str, list[str]]]:
 def claim_table(scores: Scores) -> Table:
     rows = _rows(scores)
     marked = frozenset((i, 4) for i, (verdict, _) in enumerate(rows) if verdict == "contradicted")
-    caption = "By how much the second one's FD is greater, with its 95% interval. Contradictions are marked."
+    caption = (
+        "By how much the second one's FD is greater, with its 95% interval, which one in twenty misses. Contradictions "
+        "are marked."
+    )
     columns = ("published", "calls", "source", "here", "verdict")
     return Table(columns, [row for _, row in rows], ("calls", "here"), marked, caption)
 
@@ -63,7 +66,8 @@ def verdicts(scores: Scores) -> str:
     if not rows:
         return "No pair of samplers that papers compare was measured."
     unclear = sum(verdict == "not told apart" for verdict, _ in rows)
-    counts = f"Of {len(rows)} published comparisons {len(rows) - unclear - len(against)} hold here, "
-    if not against:
-        return f"{counts}{unclear} are within noise, none is contradicted."
-    return f"{counts}{unclear} are within noise, {len(against)} are contradicted: {', '.join(against)}."
+    told = f": {', '.join(against)}" if against else ""
+    return (
+        f"Of {len(rows)} published comparisons: {len(rows) - unclear - len(against)} found here, too, {unclear} within "
+        f"noise, {len(against)} contradicted{told}."
+    )

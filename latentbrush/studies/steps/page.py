@@ -90,6 +90,10 @@ def _notes(scores: Scores) -> list[Paragraph]:
     told = [f"{name} {value:.3g}" for name, value in levels.items() if value is not None]
     if told:
         notes.append(f"What the scale means, of {len(scores.study.captions)} pictures each: {'; '.join(told)}.")
+    done = [(budget, scores.as_converged(budget), len(scores.ranked(budget))) for budget in scores.budgets]
+    if scores.converged is not None:
+        counts = ", ".join(f"{same} of {count} with {budget} calls" for budget, same, count in done if count)
+        notes.append(f"Not told apart from the converged pictures, by this distance: {counts}.")
     nearer = scores.nearer_than_converged()
     if nearer:
         names = ", ".join(f"{score.name} at {score.calls}" for score in nearer)

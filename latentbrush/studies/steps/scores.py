@@ -98,6 +98,11 @@ class Scores:
         figure: float | None = self.results.get(cell, {}).get(name)
         return figure
 
+    def as_converged(self, budget: int) -> int:
+        """How many have a Fréchet distance that is not told apart from that of the converged pictures."""
+        goal = self.converged
+        return 0 if goal is None else sum(not self.difference(score, goal).is_told for score in self.ranked(budget))
+
     def nearer_than_converged(self) -> list[Score]:
         """Scores whose Fréchet distance is lower than that of the converged pictures, beyond noise."""
         goal = self.converged

@@ -71,9 +71,10 @@ def test_winners_noise_and_contradictions_are_the_figures(told: Any, tmp_path: P
     assert "with 5 network calls those of deis (FD 0.9; beyond noise)" in page.lead
     # ddim is published as before ddpm, deis as before ddim; at 5 calls the first is made up to be false.
     assert page.lead.endswith(
-        "Of 2 published comparisons 1 hold here, 0 are within noise, 1 are contradicted: ddim before ddpm at 5."
+        "Of 2 published comparisons: 1 found here, too, 0 within noise, 1 contradicted: ddim before ddpm at 5."
     )
     assert "Nearer to the training pictures than the converged pictures are, beyond noise: deis at 5." in texts(page)
+    assert "by this distance: 0 of 3 with 2 calls, 0 of 3 with 5 calls." in texts(page)
     fd, distance, claims = tables(page)
     assert fd.rows == [["ddim", "", "2", "1.5"], ["ddpm", "drawn", "≈ 2.01", "1.2"], ["deis", "", "3", "0.9"]]
     assert fd.best == {(0, 2), (2, 3)}
@@ -103,8 +104,9 @@ def test_noise_hides_what_is_no_difference(told: Any, tmp_path: Path) -> None:
     study, results = told({**FIGURES, "deis-5": (0.9, 5.0, 0.064)}, **SETTINGS)
     page = study.found(results, tmp_path).page
     assert "those of deis (FD 0.9; so are, within noise, ddpm, ddim)" in page.lead
+    assert "by this distance: 0 of 3 with 2 calls, 1 of 3 with 5 calls." in texts(page)
     assert "Nothing is nearer to the training pictures than the converged pictures are" in texts(page)
-    assert "1 are within noise" in page.lead
+    assert "1 within noise" in page.lead
 
 
 @pytest.mark.parametrize("done", [0, 1, 2, 3, 5])

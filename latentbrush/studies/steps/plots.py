@@ -52,7 +52,14 @@ def fd_plot(scores: Scores) -> Picture:
     lines += _level(scores, "autoencoder's reconstructions", scores.floor("reconstructions"))
     title = f"FD of {len(scores.study.captions)} pictures to the training pictures"
     plot = line_plot(
-        lines, x="network calls a picture", y="Fréchet distance", title=title, log_x=True, log_y=True, size=(9.5, 5.4)
+        lines,
+        x="network calls a picture",
+        y="Fréchet distance",
+        title=title,
+        log_x=True,
+        log_y=True,
+        x_ticks=scores.budgets,
+        size=(9.5, 5.4),
     )
     return Picture(plot, "Fréchet distance against network calls, a line a sampler")
 
@@ -68,6 +75,7 @@ def distance_plot(scores: Scores) -> Picture:
         title="Distance to the converged picture of the same seed",
         log_x=True,
         log_y=True,
+        x_ticks=scores.budgets,
         size=(9.5, 5.4),
     )
     return Picture(plot, "Distance to the converged picture against network calls, a line a deterministic sampler")

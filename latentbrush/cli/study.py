@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from latentbrush.cli.options import filename
+from latentbrush.cli.options import filename, number, whole
 
 if TYPE_CHECKING:  # studies import torch
     from latentbrush.studies.study import Study
@@ -25,6 +25,91 @@ ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on with the stu
 @study_app.callback()
 def _study() -> None:
     """Make a paper's table or plot anew."""
+
+
+@study_app.command()
+def steps(
+    out: OutOption,
+    model: Annotated[str, typer.Option(help="A shipped model's name, or a diffusers folder.")] = "emoji",
+    data: Annotated[
+        Path,
+        typer.Option(parser=filename, help="Pictures and captions that the model was trained on (metadata.jsonl)."),
+    ] = Path("data/emoji"),
+    pictures: Annotated[int, typer.Option(parser=whole, help="Captions, each painted once in every cell.")] = 256,
+    samplers: Annotated[
+        str | None, typer.Option(help="Such as ddim,heun,heun-karras, instead of all, some with Karras's sigmas.")
+    ] = None,
+    calls: Annotated[str, typer.Option(help="Network calls a picture, with commas between.")] = "5,10,20,50",
+    seed: Annotated[int, typer.Option(parser=whole, help="Of the captions' draw, and of the first picture.")] = 0,
+    guidance: Annotated[float | None, typer.Option(parser=number, help="Instead of the model's; 1 is none.")] = None,
+    converged: Annotated[int, typer.Option(parser=whole, help="Network calls of the converged pictures.")] = 500,
+    extractor: Annotated[str, typer.Option(help="A shipped CLIP's name, or a folder of one.")] = "emoji-clip",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps, ...: where to compute.")] = "auto",
+    plan: PlanOption = False,
+    resume: ResumeOption = False,
+) -> None:
+    """How many network calls does a picture need, by which sampler?
+
+    Fréchet distance to the training pictures, and distance to the converged picture, for every sampler. At a paper's
+    scale: --model FOLDER --data FOLDER --pictures 5000.
+    """
+    budgets = _whole_numbers(calls)
+    from latentbrush.data.folder import ImageFolder
+    from latentbrush.evaluation.clip_extractor import CLIPExtractor
+    from latentbrush.formats import load_model
+    from latentbrush.studies.steps import ROUTES, StepsStudy, parse_routes
+
+    routes = ROUTES if samplers is None else parse_routes(samplers)
+    folder, loaded = ImageFolder(data), load_model(model, device=device)
+    study = StepsStudy(
+        loaded,
+        folder,
+        CLIPExtractor(extractor, loaded.device),
+        pictures=pictures,
+        routes=routes,
+        budgets=budgets,
+        seed=seed,
+        guidance=guidance,
+        converged=converged,
+    )
+    carry_out(study, out, plan=plan, resume=resume)
+
+
+@study_app.command()
+def zoo(
+    out: OutOption,
+    data: Annotated[
+        Path, typer.Option(parser=filename, help="The emoji world, as `latentbrush data emoji` draws it.")
+    ] = Path("data/emoji"),
+    settings: Annotated[
+        str | None, typer.Option(help="Such as kl-f4-c3,vq-f8-n256-c4, instead of all sixteen; --plan names them.")
+    ] = None,
+    steps: Annotated[int, typer.Option(parser=whole, help="Of training, for every setting.")] = 2000,
+    seed: Annotated[int, typer.Option(parser=whole, help="Of weights, batches and noise.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps, ...: where to compute.")] = "auto",
+    plan: PlanOption = False,
+    resume: ResumeOption = False,
+) -> None:
+    """What does a first stage lose, by factor, regulariser and codebook?
+
+    The sixteen autoencoders of LDM's table 8, scaled to the emoji world, trained alike and measured.
+    """
+    from latentbrush.devices import choose_device
+    from latentbrush.studies.zoo import ZOO, settings_named
+    from latentbrush.studies.zoo_bench import ZooBench
+    from latentbrush.studies.zoo_study import ZooStudy
+
+    chosen = ZOO if settings is None else settings_named(settings)
+    bench = ZooBench(data, steps=steps, seed=seed, device=choose_device(device))
+    carry_out(ZooStudy(bench, chosen), out, plan=plan, resume=resume)
+
+
+def _whole_numbers(text: str) -> list[int]:
+    """Of at least 1, with commas between them."""
+    numbers = [whole(part.strip()) for part in text.split(",")]
+    if min(numbers) < 1:
+        raise typer.BadParameter(f"{min(numbers)} network calls are asked for; choose at least 1")
+    return numbers
 
 
 def carry_out(study: Study, out: Path, *, plan: bool, resume: bool) -> None:

@@ -42,10 +42,12 @@ def line_plot(
     title: str,
     log_x: bool = False,
     log_y: bool = False,
+    x_ticks: Sequence[float] = (),
     size: tuple[float, float] = (8.0, 4.6),
     labelled: bool = False,
 ) -> Image.Image:
-    """Lines on white, with `x` and `y` naming the axes; `size` in inches at 130 dots. `labelled`: each point of a
+    """Lines on white, with `x` and `y` naming the axes; `size` in inches at 130 dots. `x_ticks`: numbers to mark,
+    instead of powers of ten and the like. `labelled`: each point of a
     series that has points only bears its series' name, instead of a legend. UserError without the extra `report`."""
     report_libraries()
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -78,6 +80,9 @@ def line_plot(
         axes.set_xscale("log")
     if log_y:
         axes.set_yscale("log")
+    if x_ticks:
+        axes.set_xticks(x_ticks, [f"{tick:g}" for tick in x_ticks])
+        axes.set_xticks([], minor=True)
     axes.grid(visible=True, which="major", color="#e6e9ef")
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)

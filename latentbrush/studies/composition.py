@@ -33,7 +33,7 @@ from latentbrush.model import LatentDiffusion
 from latentbrush.pipeline import paint, plan_of, resolve
 from latentbrush.request import Batch, ImageRequest
 
-__all__ = ["Composition", "CompositionStudy", "Painting"]
+__all__ = ["Composition", "CompositionStudy", "Painting", "check_size", "reconstructed"]
 
 BATCH = 64
 MOST_SEEDS = 100
@@ -71,7 +71,7 @@ class CompositionStudy:
     ) -> None:
         if not 1 <= seeds <= MOST_SEEDS:
             raise UserError(f"{seeds} seeds are asked for; choose from 1 to {MOST_SEEDS} (4 is usual)")
-        _check_size(model, folder)
+        check_size(model, folder)
         self.model, self.seeds = model, seeds
         records = [EmojiRecord.parse(record) for record in folder.records]
         self.parts = composition_parts(records)
@@ -92,7 +92,7 @@ class CompositionStudy:
         for start in range(0, len(wanted), BATCH):
             paintings += self._paint(wanted[start : start + BATCH], on_step)
         nearest = torch.tensor([painting.nearest for painting in paintings]).reshape(-1, self.seeds)
-        rebuilt = self.originals.nearest(_reconstructed(self.model, self.originals.pictures[self.asked]))
+        rebuilt = self.originals.nearest(reconstructed(self.model, self.originals.pictures[self.asked]))
         row = {record: place for place, record in enumerate(self.asked)}
         scores = {}
         for name, part in self.parts.items():
@@ -107,7 +107,8 @@ class CompositionStudy:
         return [Painting(*one, picture, group) for one, picture, group in zip(wanted, pictures, nearest, strict=True)]
 
 
-def _check_size(model: LatentDiffusion, folder: ImageFolder) -> None:
+def check_size(model: LatentDiffusion, folder: ImageFolder) -> None:
+    """UserError for a model whose pictures are not square, or larger than the originals."""
     width, height = model.defaults.width, model.defaults.height
     side = min(folder.image(0).size)
     if width != height or width > side:
@@ -117,7 +118,7 @@ def _check_size(model: LatentDiffusion, folder: ImageFolder) -> None:
         )
 
 
-def _reconstructed(model: LatentDiffusion, pictures: Tensor) -> Tensor:
+def reconstructed(model: LatentDiffusion, pictures: Tensor) -> Tensor:
     """uint8 (N, 3, H, W) through the autoencoder and back."""
     refusal = "the autoencoder's picture of an original is not finite; its weights are damaged: get them anew"
     parts = []

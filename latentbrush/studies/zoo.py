@@ -10,10 +10,20 @@ from typing import Any, Literal
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from latentbrush.errors import UserError, short
 from latentbrush.nn import AutoencoderKL, VQAutoencoder, posterior_of
 from latentbrush.training import AutoencoderRecipe, FirstStageRecipe, VQAutoencoderRecipe
 
-__all__ = ["ZOO", "PaperFigures", "ZooSetting", "network_of", "paper_recipe", "training_flops", "zoo_recipe"]
+__all__ = [
+    "ZOO",
+    "PaperFigures",
+    "ZooSetting",
+    "network_of",
+    "paper_recipe",
+    "settings_named",
+    "training_flops",
+    "zoo_recipe",
+]
 
 STEPS = 2000
 KL = 1e-6
@@ -95,6 +105,15 @@ ZOO = (
     _kl(2, 2, 0.086, 32.47, 0.20, 0.93),
 )
 """In the paper's order."""
+
+
+def settings_named(text: str) -> tuple[ZooSetting, ...]:
+    """Those of the names between commas, in the paper's order. UserError for a name that is none."""
+    names = {name.strip() for name in text.split(",")}
+    known = {setting.name for setting in ZOO}
+    if names - known:
+        raise UserError(f"{short(sorted(names - known)[0])} is no setting; choose of {', '.join(sorted(known))}")
+    return tuple(setting for setting in ZOO if setting.name in names)
 
 
 def zoo_recipe(setting: ZooSetting, data: Path, *, steps: int = STEPS, seed: int = 0) -> FirstStageRecipe:

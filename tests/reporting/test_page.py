@@ -42,6 +42,15 @@ def test_a_plot_draws_its_lines():
     assert plain.tobytes() != banded.tobytes()
 
 
+def test_numbers_are_marked_as_asked():
+    line = [Series("a", [2, 20], [1, 2])]
+    powers, asked, unlike = (
+        line_plot(line, x="x", y="y", title="t", log_x=True, x_ticks=ticks).tobytes()
+        for ticks in ((), (2, 5, 20), (2, 6, 20))
+    )
+    assert len({powers, asked, unlike}) == 3
+
+
 def test_missing_libraries_are_asked_for_by_name(monkeypatch):
     monkeypatch.setattr(extra, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"need jinja2 and matplotlib; pip install 'latentbrush\[report\]'"):

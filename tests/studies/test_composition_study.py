@@ -53,7 +53,7 @@ def found(folder: ImageFolder, model: LatentDiffusion, monkeypatch: pytest.Monke
         return to_signed(torch.stack(painted))
 
     monkeypatch.setattr(composition, "paint", skilled)
-    monkeypatch.setattr(composition, "_reconstructed", lambda model, pictures: pictures)
+    monkeypatch.setattr(composition, "reconstructed", lambda model, pictures: pictures)
     monkeypatch.setattr(composition, "BATCH", 5)  # so that batches end within a caption
     return CompositionStudy(model, folder, 4).run()
 
@@ -144,7 +144,7 @@ def test_a_model_of_another_size_is_refused(
 def test_the_ceiling_is_the_autoencoders(folder: ImageFolder, make_model: MakeModel) -> None:
     model = make_model(defaults=DEFAULTS)
     study = CompositionStudy(model, folder, 1)
-    rebuilt = composition._reconstructed(model, study.originals.pictures)
+    rebuilt = composition.reconstructed(model, study.originals.pictures)
     assert rebuilt.shape == study.originals.pictures.shape
     assert rebuilt.dtype == torch.uint8
     assert isinstance(model.autoencoder, AutoencoderKL)
@@ -161,8 +161,8 @@ def test_a_reconstruction_that_overflows_in_half_precision_is_done_in_float32(ma
         model = make_model()
         with torch.no_grad():
             getattr(model.autoencoder, part).conv_in.weight.mul_(6e4 if part == "encoder" else 1e5)
-        half = composition._reconstructed(model.to(dtype=torch.float16), pictures)
-        full = composition._reconstructed(model.to(dtype=torch.float32), pictures)
+        half = composition.reconstructed(model.to(dtype=torch.float16), pictures)
+        full = composition.reconstructed(model.to(dtype=torch.float32), pictures)
         assert full.float().std() > 5
         # The latents are rounded to half precision before they are decoded.
         assert (half.float() - full.float()).abs().mean() < 5
@@ -173,4 +173,4 @@ def test_a_reconstruction_that_is_not_finite_is_an_error(make_model: MakeModel) 
     model = make_model()
     model.autoencoder.decoder.conv_in.weight.data[0] = torch.nan
     with pytest.raises(UserError, match="picture of an original is not finite; its weights are damaged"):
-        composition._reconstructed(model, torch.zeros(1, 3, 32, 32, dtype=torch.uint8))
+        composition.reconstructed(model, torch.zeros(1, 3, 32, 32, dtype=torch.uint8))

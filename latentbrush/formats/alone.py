@@ -1,7 +1,7 @@
 """An autoencoder or a text tower by itself, as a folder of diffusers or transformers or as a single file.
 
 In single files an autoencoder has CompVis's names, with `first_stage_model.` before them or without; a text tower
-those of transformers. What such a file does not say is told by its shapes.
+those of transformers, and its projection beside it if it has one. What such a file does not say is told by its shapes.
 """
 
 from __future__ import annotations
@@ -39,7 +39,10 @@ __all__ = ["Alone", "layout_alone", "open_alone", "with_autoencoder"]
 FIRST_STAGE = "first_stage_model."
 MARKS = {"vae": "decoder.mid.block_1.norm1.weight", "text_encoder": "embeddings.token_embedding.weight"}
 """Part -> a key that every file of it has, behind one of its prefixes."""
-PREFIXES = {"vae": ("", FIRST_STAGE), "text_encoder": ("text_model.", "")}
+TOWER = "text_model."
+PREFIXES = {"vae": ("", FIRST_STAGE), "text_encoder": (TOWER, "")}
+PROJECTION = "text_projection.weight"
+"""Of a text tower that shares a space with pictures, such as Stable Diffusion XL's second."""
 COUNTERS = ("model_ema.decay", "model_ema.num_updates")
 CLASSES = {"AutoencoderKL": "vae", "AutoencoderTiny": "vae"}
 
@@ -141,7 +144,7 @@ def _in_file(file: TensorFile, config: str | Path | None, like: AutoencoderConfi
     part, prefix = found
     known, doubt = _stated(file, part, config), ""
     if known is None:
-        guess = autoencoder_config(file, prefix, like) if part == "vae" else text_config(file, prefix)
+        guess = autoencoder_config(file, prefix, like) if part == "vae" else text_config(file, prefix, PROJECTION)
         known, doubt = (guess.config, Fields(file.path, guess.config), guess.told), guess.doubt
     content, fields, told = known
     read, make = PARTS[part]
@@ -171,7 +174,7 @@ def _found(file: TensorFile) -> tuple[str, str] | None:
     for part, mark in MARKS.items():
         for prefix in PREFIXES[part]:
             if prefix + mark in keys and not any(key.startswith("vision_model.") for key in keys):
-                return part, prefix
+                return "text_encoder_2" if part == "text_encoder" and PROJECTION in keys else part, prefix
     return None
 
 
@@ -195,14 +198,15 @@ def _stated(file: TensorFile, part: str, config: str | Path | None) -> tuple[Map
 
 
 def layout_alone(part: str, network: nn.Module, prefix: str) -> dict[str, Stored]:
-    """Key in a single file -> what lies there."""
+    """Key in a single file -> what lies there. `prefix`: of an autoencoder's keys, or of a tower's but its projection."""
     names = network.state_dict()
     if isinstance(network, AutoencoderKL):
         return layout(names, autoencoder_places(network.config), prefix)
     if isinstance(network, TinyAutoencoder):
         raise UserError("a tiny autoencoder has no single-file layout here; keep it as a folder, as diffusers has them")
     theirs = KINDS[part][1]
-    keys = {name: prefix + theirs.theirs(name).removeprefix("text_model.") for name in names}
+    keys = {name: theirs.theirs(name) for name in names}
+    keys |= {name: prefix + key.removeprefix(TOWER) for name, key in keys.items() if key.startswith(TOWER)}
     return {key: Stored(key, (name,)) for name, key in keys.items()}
 
 

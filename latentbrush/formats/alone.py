@@ -198,7 +198,7 @@ def _stated(file: TensorFile, part: str, config: str | Path | None) -> tuple[Map
 
 
 def layout_alone(part: str, network: nn.Module, prefix: str) -> dict[str, Stored]:
-    """Key in a single file -> what lies there. `prefix`: of an autoencoder's keys, or of a tower's but its projection."""
+    """Key in a single file -> what lies there. `prefix`: of all keys, but that of a tower's projection."""
     names = network.state_dict()
     if isinstance(network, AutoencoderKL):
         return layout(names, autoencoder_places(network.config), prefix)

@@ -18,11 +18,13 @@ from torch import Tensor
 from latentbrush.errors import UserError, short
 from latentbrush.files import read_json, whole_file, write_json
 from latentbrush.formats.alone import Alone, layout_alone, open_alone
+from latentbrush.formats.folder import assemble
 from latentbrush.formats.index import BERT, INDEX, TOWERS, UNUSED_PARTS
 from latentbrush.formats.links import refuse_links_out
 from latentbrush.formats.network import KINDS
 from latentbrush.formats.opening import single_file
 from latentbrush.formats.replace import replaced_folder
+from latentbrush.formats.scheduler import SchedulerError
 from latentbrush.formats.settings import (
     METADATA,
     SCHEDULER,
@@ -36,6 +38,8 @@ from latentbrush.formats.shipped import resolve_model
 from latentbrush.formats.single import SingleFile, Weights, behind_keys, empty_networks, layouts_of
 from latentbrush.formats.store import open_tensors
 from latentbrush.formats.weights import TooLargeError, all_finite, check_weights
+from latentbrush.model import LatentDiffusion
+from latentbrush.origin import Origin
 
 __all__ = ["BEHIND", "Conversion", "Format", "convert"]
 
@@ -120,6 +124,7 @@ def _opened(
         file = open_tensors(path)
         with settings_of(file, config=config, prediction=chosen) as settings:
             single = SingleFile(file, empty_networks(settings.directory), weights)
+            single.check_schedule(_outlined(settings.directory).schedule)
             notes = [f"{settings.told}, prediction {_prediction(settings.directory)}"]
             notes += [settings.doubt] if settings.doubt else []
             notes += [f"{single.left_out} tensors of the other weights were left out"] if single.left_out else []
@@ -132,7 +137,17 @@ def _opened(
             raise UserError(f"--{name} is for single files, and {str(source)!r} is none; leave it out")
     folder = resolve_model(source)
     with settings_in(folder, prediction=chosen) as settings:
+        _outlined(settings.directory)
         yield _Source(settings.directory, _folder_state(folder), _behind_in(folder), folder, ())
+
+
+def _outlined(settings: Path) -> LatentDiffusion:
+    """The model without its weights, which are strictly read by themselves. UserError where no model could be opened
+    by these settings, so that none is written with them."""
+    try:
+        return assemble(settings, None, lambda part, network: None, Origin(settings, [], [], None))
+    except SchedulerError as error:
+        raise UserError(f"{error.what}; what is converted must open as it is: correct {SCHEDULER} first") from None
 
 
 def _convert_alone(alone: Alone, target: Path, to: str, dtype: torch.dtype | None, *, overwrite: bool) -> Conversion:

@@ -18,7 +18,17 @@ from latentbrush.formats.configs import DIFFUSERS_VERSION
 from latentbrush.formats.fields import Fields
 from latentbrush.formats.scheduler_classes import CLASSES, IDLE, PATHS, SchedulerClass, class_of
 
-__all__ = ["Scheduler", "read_scheduler", "write_scheduler"]
+__all__ = ["Scheduler", "SchedulerError", "read_scheduler", "write_scheduler"]
+
+
+class SchedulerError(UserError):
+    """What a chosen sampler would do without; `what` says what that is."""
+
+    def __init__(self, what: str, do: str = "to do without it", *, other: bool = False) -> None:
+        """`do`: what the sampler is chosen for; `other`: does `what` say another remedy before?"""
+        self.what = what
+        remedy = f"choose a sampler (--sampler {'|'.join(SAMPLERS)}) {do}"
+        super().__init__(f"{what}; {'or ' if other else ''}{remedy}")
 
 
 @dataclass(frozen=True)
@@ -66,10 +76,8 @@ def read_scheduler(fields: Fields, name: str, sampler: str | None = None, *, cli
     if sampler is None:
         if not rows:
             known = ", ".join(dict.fromkeys(row.name for row in CLASSES))
-            raise UserError(
-                f"{fields.path}: scheduler {name} is not supported, only {known} are; "
-                f"choose a sampler (--sampler {'|'.join(SAMPLERS)}) to use its schedule without it"
-            )
+            what = f"{fields.path}: scheduler {name} is not supported, only {known} are"
+            raise SchedulerError(what, "to use its schedule without it")
         row = _row_of(fields, rows)
         _check_supported(fields, row)
         result = _read(fields, row.sampler, row, row.options, clips=clips)
@@ -98,10 +106,7 @@ def _row_of(fields: Fields, rows: list[SchedulerClass]) -> SchedulerClass:
             return row
         wrong = f"{other[-1]} {found[other[-1]]!r}"
         wrong += "".join(f" with {key} {value!r}" for key, value in found.items() if key != other[-1])
-    raise UserError(
-        f"{fields.path}: {wrong} is not supported for {rows[0].name}; "
-        f"choose a sampler (--sampler {'|'.join(SAMPLERS)}) to do without it"
-    )
+    raise SchedulerError(f"{fields.path}: {wrong} is not supported for {rows[0].name}")
 
 
 def _read(fields: Fields, sampler: str, row: SchedulerClass | None, own: tuple[str, ...], *, clips: bool) -> Scheduler:
@@ -133,8 +138,7 @@ def _check_supported(fields: Fields, row: SchedulerClass) -> None:
             for key in ("sigma_min", "sigma_max"):  # another range than that of the schedule
                 fields.only(key, None)
     except UserError as error:
-        names = "|".join(SAMPLERS)
-        raise UserError(f"{error}; or choose a sampler (--sampler {names}) to do without it") from None
+        raise SchedulerError(str(error), other=True) from None
     for other in CLASSES:
         fields.harmless(*other.only, *other.options, *other.when)
     fields.harmless(*IDLE)

@@ -179,9 +179,7 @@ class LatentDiffusion:
                 raise UserError(f"the label is {label}, but the model reads words and knows no classes; leave it out")
             return prompt
         if prompt:
-            raise UserError(
-                f"the prompt is {short(prompt)}, but the model reads no words; leave it out (latentbrush sample)"
-            )
+            raise UserError(f"the prompt is {short(prompt)}, but the model reads no words; leave it out or empty")
         self.text.check(label)
         return label
 
@@ -244,7 +242,7 @@ class LatentDiffusion:
             ("task", refiner.task, self.task),
             ("latent channels", its.latent_channels, own.latent_channels),
             ("pixels a latent cell", its.factor, own.factor),
-            ("numbers beside the words", bool(refiner.micro_count), bool(self.micro_count)),
+            ("kind", *(f"{'' if it.micro_count else 'other than '}Stable Diffusion XL" for it in (refiner, self))),
             ("dtype", precision(refiner.dtype), precision(self.dtype)),
         ):
             if found != needed:

@@ -190,8 +190,8 @@ def _check_task(model: LatentDiffusion, request: ImageRequest) -> None:
         )
     if needed is None and request.control.image is not None:
         raise UserError(
-            f"the model is for {model.task} and reads no picture beside what it is told; leave that (the control) out, "
-            "or name a model trained for editing, depth-to-image or upscaling (--model)"
+            f"the model's task is {model.task}, and it reads no picture beside what it is told; leave that (the "
+            "control) out, or name a model trained for editing, depth-to-image or upscaling (--model)"
         )
 
 

@@ -92,6 +92,9 @@ def inpaint(
     no_paste: Annotated[
         bool, typer.Option("--no-paste", help="As the model paints it outside the mask, too, not as it was.")
     ] = False,
+    label: Annotated[
+        int | None, typer.Option(parser=whole, help="Of a class, from 0, for a model that is told one.")
+    ] = None,
     *,
     options: PaintOptions,
 ) -> None:
@@ -99,11 +102,11 @@ def inpaint(
 
     Of a model that reads no words the prompt is "".
     """
-    request = options.request(prompt, Start(strength=strength, paste=not no_paste))
+    request = options.request(prompt, Start(strength=strength, paste=not no_paste), label)
     photo, cover = photo_in(image), photo_in(mask, "black")
     start = request.start.model_copy(update={"image": photo.sha256, "mask": cover.sha256})
     pictures = {photo.sha256: photo.image, cover.sha256: cover.image}
-    paint_to_files(request.model_copy(update={"start": start}), options, pictures, words=True if prompt else None)
+    paint_to_files(request.model_copy(update={"start": start}), options, pictures, words=None)
 
 
 @partial(with_paint_options, without=XL_OPTIONS)
@@ -216,14 +219,21 @@ def _check_words(model: LatentDiffusion, name: str, *, words: bool | None) -> No
     )
 
 
-COMMANDS: Mapping[Task, str] = {"editing": "edit", "depth-to-image": "depth2img", "upscaling": "upscale"}
-"""Of models that read a picture at every step."""
+COMMANDS: Mapping[Task, str] = {
+    "text-to-image": "txt2img",
+    "inpainting": "inpaint",
+    "editing": "edit",
+    "depth-to-image": "depth2img",
+    "upscaling": "upscale",
+    "unconditional": "sample",
+    "class-to-image": "sample",
+}
+"""For the models of each task."""
 
 
 def _check_task(model: LatentDiffusion, name: str, task: Task | None) -> None:
-    if task is None or model.task == task or model.task not in COMMANDS:
-        return  # that it reads no such picture, the request tells
-    raise UserError(
-        f"the model {short(name)} is for {model.task}, this command for {task}; take latentbrush "
-        f"{COMMANDS[model.task]}, or name another model (--model)"
-    )
+    if task is not None and model.task != task:
+        raise UserError(
+            f"the task of the model {short(name)} is {model.task}, that of this command {task}; take latentbrush "
+            f"{COMMANDS[model.task]}, or name another model (--model)"
+        )

@@ -15,13 +15,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from latentbrush.errors import UserError
+from latentbrush.errors import UserError, short
 from latentbrush.files import read_json
 from latentbrush.formats.alone_configs import autoencoder_config, text_config
 from latentbrush.formats.compvis import UNET_PREFIX, Stored, autoencoder_places, layout
 from latentbrush.formats.empty import without_memory
 from latentbrush.formats.fields import Fields
-from latentbrush.formats.index import INDEX
+from latentbrush.formats.index import INDEX, read_index
 from latentbrush.formats.laid_out import LaidOut
 from latentbrush.formats.links import refuse_links_out
 from latentbrush.formats.network import KINDS
@@ -44,7 +44,10 @@ PREFIXES = {"vae": ("", FIRST_STAGE), "text_encoder": (TOWER, "")}
 PROJECTION = "text_projection.weight"
 """Of a text tower that shares a space with pictures, such as Stable Diffusion XL's second."""
 COUNTERS = ("model_ema.decay", "model_ema.num_updates")
+STAGES = ("vae", "vqvae")
+"""What a model calls its autoencoder."""
 CLASSES = {"AutoencoderKL": "vae", "AutoencoderTiny": "vae"}
+QUANTISED = "VQModel"
 
 
 @dataclass(frozen=True)
@@ -105,13 +108,34 @@ def with_autoencoder(model: LatentDiffusion, vae: str | Path | None) -> LatentDi
     like = own if isinstance(own, AutoencoderConfig) else None
     alone = open_alone(vae, like=like)
     if alone is None and not Path(vae).is_file():
-        folder = resolve_model(vae)
-        alone = _in_folder(folder / "vae") if (folder / INDEX).is_file() else None
+        alone = _in_stage(vae)
     if alone is None or alone.part != "vae":
         raise UserError(f"{str(vae)!r} is no autoencoder; give a vae folder, or a file that holds one alone")
     autoencoder = alone.filled(model.dtype)
     assert isinstance(autoencoder, AutoencoderKL | TinyAutoencoder)
     return model.exchange_autoencoder(autoencoder, str(vae), alone.origin)
+
+
+def _in_stage(vae: str | Path) -> Alone | None:
+    """The autoencoder of a model, which may be one that ships; None of a folder that is none."""
+    try:
+        folder = resolve_model(vae)
+    except UserError:
+        raise UserError(
+            f"the vae {short(str(vae))} does not exist; give the folder or file of an autoencoder, or a model's folder "
+            "(--vae)"
+        ) from None
+    whole = (folder / INDEX).is_file()
+    stages = [part for part in read_index(folder).parts if part in STAGES] if whole else [""]
+    if not stages:
+        raise UserError(f"the vae {short(str(vae))} is a model of pixels, which has no autoencoder; give another")
+    refuse_links_out(folder, stages)
+    place = folder / stages[0]
+    if not whole and not (place / "config.json").is_file():
+        return None
+    if read_json(place / "config.json").get("_class_name") == QUANTISED:
+        raise UserError(f"{place} is a VQ autoencoder, --vae takes only one of {', '.join(CLASSES)}; give another")
+    return _in_folder(place)
 
 
 def _in_folder(folder: Path) -> Alone | None:

@@ -45,6 +45,7 @@ __all__ = ["BEHIND", "Conversion", "Format", "convert"]
 
 Format = Literal["diffusers", "single-file"]
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
+SUFFIX = ".safetensors"
 BEHIND = "open_clip.safetensors"
 """In a folder that was a single file: what its OpenCLIP tower has there and no model here. In the tower's folder."""
 
@@ -209,8 +210,13 @@ def _prediction(directory: Path) -> object:
 
 
 def _check_file(path: Path, *, overwrite: bool) -> None:
-    if path.suffix != ".safetensors":
-        raise UserError(f"{path} does not end with .safetensors, the one single-file format that is written; rename it")
+    if path.name == SUFFIX:
+        raise UserError(f"{path} has no letters before its ending; give a name such as model{SUFFIX}")
+    if path.suffix != SUFFIX:
+        raise UserError(
+            f"{path} does not end with {SUFFIX}, the one single-file format that is written; "
+            f"name it {path.stem}{SUFFIX}"
+        )
     if path.is_dir():
         raise UserError(f"{path} is a folder; choose another name")
     if path.exists() and not overwrite:

@@ -121,7 +121,7 @@ def test_what_shapes_tell(tmp_path: Path) -> None:
     assert equal(state(tmp_path / "told"), state(tmp_path / "vae"))
     config = AutoencoderKL.from_pretrained(tmp_path / "told").config
     assert (tuple(config.block_out_channels), config.layers_per_block, config.latent_channels) == (widths, 1, 4)
-    with pytest.raises(UserError, match="which --vae takes, not a whole model"):
+    with pytest.raises(UserError, match="which painting takes by --vae, not a whole model"):
         load(file)
 
 

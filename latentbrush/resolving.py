@@ -83,6 +83,7 @@ def resolve(model: LatentDiffusion, request: ImageRequest, images: Images | None
     sampler = model.sampler if sampling.sampler is None else sampling.sampler
     config = model.plan_config(sampler, sampling.sigmas)
     sigmas = config.sigmas if find_sampler(sampler).paths else "spaced"
+    model.limits_of(sampler)
     steps = defaults.steps if sampling.steps is None else sampling.steps
     dtype = precision(model.dtype)
     if request.model.dtype not in (None, dtype):

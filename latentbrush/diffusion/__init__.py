@@ -5,7 +5,7 @@ sampler visits; a `Denoiser` reads a network's output, which `guided` conditions
 walks the plan; `PictureNoise` draws. Training asks `Schedule.level` and `diffusion_loss`.
 """
 
-from latentbrush.diffusion.denoiser import Denoise, Denoised, Denoiser, Predict, Prediction, Threshold
+from latentbrush.diffusion.denoiser import Denoise, Denoised, Denoiser, Limits, Predict, Prediction, Threshold
 from latentbrush.diffusion.guidance import CONDITION, ClassifierFree, Guidance, Network, Rescaled, guided
 from latentbrush.diffusion.handover import above, below, check_handover, interrupted
 from latentbrush.diffusion.level import Level, Plan, Scalar, Step, with_level_after
@@ -52,6 +52,7 @@ __all__ = [
     "Denoiser",
     "Guidance",
     "Level",
+    "Limits",
     "Network",
     "Noise",
     "OnStep",

@@ -10,9 +10,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, cast
 
-from latentbrush.diffusion import SAMPLERS, PlanConfig, Prediction, Schedule, Threshold, find_sampler
+from latentbrush.diffusion import SAMPLERS, Limits, PlanConfig, Prediction, Schedule, Threshold, find_sampler
 from latentbrush.errors import UserError
 from latentbrush.formats.configs import DIFFUSERS_VERSION
 from latentbrush.formats.fields import Fields
@@ -34,7 +35,7 @@ class SchedulerError(UserError):
 @dataclass(frozen=True)
 class Scheduler:
     """What a scheduler's configuration says; `plan_options` are fields of `PlanConfig`. `clip`: how far from 0 x0 may
-    be at most; None for pipelines that never clip, whatever the file says."""
+    be at most; None for pipelines that never clip, whatever the file says. `limits`: the same two of each sampler."""
 
     schedule: Schedule
     prediction: Prediction
@@ -42,6 +43,7 @@ class Scheduler:
     plan_options: Mapping[str, Any]
     threshold: Threshold | None = None
     clip: float | None = None
+    limits: Callable[[str], Limits] | None = None
 
 
 def _lambda_min(fields: Fields, key: str) -> float:
@@ -117,9 +119,8 @@ def _read(fields: Fields, sampler: str, row: SchedulerClass | None, own: tuple[s
         # A class that does not know the rescaling ignores it; a chosen sampler does not.
         zero_snr = row is None or not as_class or row.zero_snr
         schedule = _schedule(fields, row, zero_snr=zero_snr)
-        threshold = _threshold(fields, sampler)
-        clip = _clip(fields, sampler, row, as_class=as_class) if clips and threshold is None else None
-        result = Scheduler(schedule, _prediction(fields), sampler, options, threshold, clip)
+        every = partial(_limits, fields, [other for other in CLASSES if row and other.name == row.name], clips)
+        result = Scheduler(schedule, _prediction(fields), sampler, options, *every(sampler), every)
         PlanConfig(**options)
     except UserError as error:
         message = str(error)
@@ -184,6 +185,13 @@ def _schedule(fields: Fields, row: SchedulerClass | None, *, zero_snr: bool) -> 
 def _prediction(fields: Fields) -> Prediction:
     fields.only("prediction_type", "epsilon", "v_prediction", "sample")
     return cast(Prediction, fields.name("prediction_type", "epsilon"))
+
+
+def _limits(fields: Fields, rows: list[SchedulerClass], clips: bool, sampler: str) -> Limits:
+    """Of a sampler that the file, of the class in `rows`, is read for."""
+    row = next((row for row in rows if row.sampler == sampler), rows[0] if rows else None)
+    threshold, as_class = _threshold(fields, sampler), row is not None and row.sampler == sampler
+    return Limits(threshold, _clip(fields, sampler, row, as_class=as_class) if clips and threshold is None else None)
 
 
 def _threshold(fields: Fields, sampler: str) -> Threshold | None:

@@ -131,9 +131,7 @@ def test_what_is_refused(refused: Callable[..., str], folders: dict[str, Path], 
     assert "less than 1" in refused(*refined, "--handover", "1")
     assert "leaves none after it" in refused(*refined, "--handover", "0.999")
     assert "and there is none; add --refiner" in refused(*base, "--handover", "0.5")
-    assert "the refiner does not fit the model: its kind is other than" in refused(
-        *base, "--refiner", model_folder
-    )
+    assert "the refiner does not fit the model: its kind is other than" in refused(*base, "--refiner", model_folder)
     assert "'missing' does not exist" in refused(*base, "--refiner", "missing")
 
 

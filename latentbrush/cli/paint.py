@@ -3,7 +3,6 @@ files; and `sample`, from neither."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -14,7 +13,7 @@ import typer
 from latentbrush.cli.options import filename, number, whole
 from latentbrush.cli.photo import photo_in
 from latentbrush.cli.progress import steps_bar
-from latentbrush.cli.shared import XL_OPTIONS, PaintOptions, with_paint_options
+from latentbrush.cli.shared import XL_OPTIONS, PaintOptions, print_left_out, with_paint_options
 from latentbrush.cli.tables import shown
 from latentbrush.cli.views import Views, print_flagged
 from latentbrush.errors import UserError, short
@@ -194,9 +193,7 @@ def paint_to_files(
     paths = output_paths(options.out, request, stem)
     views = Views(plan, paths, strip=options.strip, animate=options.animate)
     check_writable([*paths, *views.paths], overwrite=options.overwrite)
-    for name, prompt in (("prompt", request.prompt), ("negative prompt", request.guidance.negative)):
-        if left_out := model.text.cut(prompt):
-            print(f"latentbrush: the {name} is too long; left out: {short(left_out)}", file=sys.stderr)
+    print_left_out(model, request)
     batches = len(list(request.sampling.batches()))
     with steps_bar(plan.calls * batches) as on_step:
         for picture, path in zip(stream(model, request, views.watching(on_step), images), paths, strict=True):

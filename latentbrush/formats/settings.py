@@ -120,7 +120,7 @@ def _laid_out(file: TensorFile, directory: Path, config: str | Path | None, pred
         return Settings(directory, f"as {config} says")
     if vocabulary is None and METADATA in file.metadata:
         texts = header_texts(file)
-        if not texts.keys() - {f"{part}/config.json" for part in KINDS}:
+        if texts and not texts.keys() - {f"{part}/config.json" for part in KINDS}:
             raise unknown(file)  # a part by itself
         if INDEX in texts:
             _write_texts(texts, directory)

@@ -18,6 +18,7 @@ from torch import Tensor
 from latentbrush.errors import UserError, short
 from latentbrush.files import read_json, whole_file, write_json
 from latentbrush.formats.alone import Alone, layout_alone, open_alone
+from latentbrush.formats.finite import all_finite
 from latentbrush.formats.folder import assemble
 from latentbrush.formats.index import BERT, INDEX, TOWERS, UNUSED_PARTS
 from latentbrush.formats.links import refuse_links_out
@@ -37,7 +38,7 @@ from latentbrush.formats.settings import (
 from latentbrush.formats.shipped import resolve_model
 from latentbrush.formats.single import SingleFile, Weights, behind_keys, empty_networks, layouts_of
 from latentbrush.formats.store import open_tensors
-from latentbrush.formats.weights import TooLargeError, all_finite, check_weights
+from latentbrush.formats.weights import TooLargeError, check_weights
 from latentbrush.model import LatentDiffusion
 from latentbrush.origin import Origin
 

@@ -75,6 +75,7 @@ def main() -> None:
         print(json.dumps({part: digest(state) for part, state in parts.items()}))
         return
     peak = resident("VmHWM")
+    torch.set_num_threads(1)  # as fast as memory is; several would wait for one another at every tensor
     for state in parts.values():
         for tensor in state.values():
             tensor.aminmax()

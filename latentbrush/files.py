@@ -142,7 +142,7 @@ def read_json(path: Path) -> dict[str, Any]:
         if "\\ud" in text.lower():  # half a letter would fail wherever the text is written
             json.dumps(content, ensure_ascii=False).encode()
     except FileNotFoundError:
-        raise UserError(f"{path} is missing; is {path.parent} a complete model folder?") from None
+        raise UserError(f"{path} is missing; give a folder with all its files") from None
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} cannot be read as JSON ({error}); copy or download it again") from None
     if not isinstance(content, dict):

@@ -40,6 +40,14 @@ class Tiling:
             return "off"
         return "decode" if self._encoded_whole else "on"
 
+    def cuts_encoding(self, pixels: int) -> bool:
+        """Whether a picture of so many pixels is encoded in tiles from the first."""
+        return self._encode or (self._may and pixels > TILES_BEYOND)
+
+    def cuts_decoding(self, pixels: int) -> bool:
+        """As `cuts_encoding`, of decoding."""
+        return self._decode or (self._may and pixels > TILES_BEYOND)
+
     def encode(self, autoencoder: FirstStage, pixels: Tensor) -> Posterior:
         """As `posterior_of`."""
         if isinstance(autoencoder, TinyAutoencoder):

@@ -23,6 +23,7 @@ from latentbrush.diffusion import (
     SAMPLERS,
     Denoiser,
     Guidance,
+    Limits,
     PlanConfig,
     Prediction,
     Schedule,
@@ -91,7 +92,8 @@ class LatentDiffusion:
     `schedule`: None for Stable Diffusion's. `prediction`: what the UNet's output means. `sampler`: the one
     used unless a request names another; `plan_options`: fields of `PlanConfig` that hold for every sampler,
     the others keep that sampler's own defaults. `threshold`: of x0 at every call, if any; `clip`: instead, to how far
-    from 0, for models of pixels and others whose files say so.
+    from 0, for models of pixels and others whose files say so. `limits`: of each other sampler, for these belong to
+    the scheduler that a file describes; None for the same.
     `augmentation`: of an upscaler that reads words alone, how its small pictures are noised; None for that of Stable
     Diffusion's.
     `defaults`: None for those of diffusers' pipeline, 50 steps (or all there are) and guidance 7.5 for most, none
@@ -112,6 +114,7 @@ class LatentDiffusion:
         threshold: Threshold | None = None,
         augmentation: Augmentation | None = None,
         clip: float | None = None,
+        limits: Callable[[str], Limits] | None = None,
         defaults: ModelDefaults | None = None,
         origin: Origin | None = None,
     ) -> None:
@@ -135,7 +138,7 @@ class LatentDiffusion:
         self.prediction: Prediction = prediction
         self.sampler = sampler
         self.plan_options = dict(STABLE_DIFFUSION_PLAN if plan_options is None else plan_options)
-        self.threshold, self.clip = threshold, clip
+        self.threshold, self.clip, self._limits = threshold, clip, limits
         self.plan_config()
         self.defaults = self._published_defaults() if defaults is None else defaults
         self.latent_shape(self.defaults.width, self.defaults.height)
@@ -179,9 +182,7 @@ class LatentDiffusion:
                 raise UserError(f"the label is {label}, but the model reads words and knows no classes; leave it out")
             return prompt
         if prompt:
-            raise UserError(
-                f"the prompt is {short(prompt)}, but the model reads no words; leave it out (latentbrush sample)"
-            )
+            raise UserError(f"the prompt is {short(prompt)}, but the model reads no words; leave it out or empty")
         self.text.check(label)
         return label
 
@@ -244,7 +245,7 @@ class LatentDiffusion:
             ("task", refiner.task, self.task),
             ("latent channels", its.latent_channels, own.latent_channels),
             ("pixels a latent cell", its.factor, own.factor),
-            ("numbers beside the words", bool(refiner.micro_count), bool(self.micro_count)),
+            ("kind", *(f"{'' if it.micro_count else 'other than '}Stable Diffusion XL" for it in (refiner, self))),
             ("dtype", precision(refiner.dtype), precision(self.dtype)),
         ):
             if found != needed:
@@ -347,6 +348,14 @@ class LatentDiffusion:
             options["sigmas"] = sigmas
         return replace(chosen.defaults, **options)
 
-    def denoiser(self, condition: Condition, guidance: Sequence[Guidance] = ()) -> Denoiser:
-        """The UNet under a condition of B and any methods of guidance, as samplers call it."""
-        return Denoiser(guided(self.unet, condition, guidance), self.prediction, self.clip, self.threshold)
+    def limits_of(self, sampler: str | None = None) -> Limits:
+        """What `sampler`, None for the model's own, does to x0: as if the model were read for it. UserError for what
+        its files say wrongly of that."""
+        if self._limits is None or sampler in (None, self.sampler):
+            return Limits(self.threshold, self.clip)
+        return self._limits(sampler)
+
+    def denoiser(self, condition: Condition, guidance: Sequence[Guidance] = (), sampler: str | None = None) -> Denoiser:
+        """The UNet under a condition of B and any methods of guidance, as samplers, or this one, call it."""
+        limits = self.limits_of(sampler)
+        return Denoiser(guided(self.unet, condition, guidance), self.prediction, limits.clip, limits.threshold)

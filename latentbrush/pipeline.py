@@ -230,8 +230,8 @@ def _denoised(
             methods = [ClassifierFree(negative, guidance.weight)]
         if guidance.rescale:
             methods.append(Rescaled(guidance.rescale))
-    run = find_sampler(sampling.sampler).run
-    return run(model.denoiser(condition, methods), begun.x, plan.steps, noise, begun.on_step, **plan.options)
+    run, denoise = find_sampler(sampling.sampler).run, model.denoiser(condition, methods, sampling.sampler)
+    return run(denoise, begun.x, plan.steps, noise, begun.on_step, **plan.options)
 
 
 def _encode(read: Callable[..., Condition], said: Sequence[str | int | None]) -> Condition:

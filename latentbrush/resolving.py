@@ -83,6 +83,7 @@ def resolve(model: LatentDiffusion, request: ImageRequest, images: Images | None
     sampler = model.sampler if sampling.sampler is None else sampling.sampler
     config = model.plan_config(sampler, sampling.sigmas)
     sigmas = config.sigmas if find_sampler(sampler).paths else "spaced"
+    model.limits_of(sampler)
     steps = defaults.steps if sampling.steps is None else sampling.steps
     dtype = precision(model.dtype)
     if request.model.dtype not in (None, dtype):
@@ -190,8 +191,8 @@ def _check_task(model: LatentDiffusion, request: ImageRequest) -> None:
         )
     if needed is None and request.control.image is not None:
         raise UserError(
-            f"the model is for {model.task} and reads no picture beside what it is told; leave that (the control) out, "
-            "or name a model trained for editing, depth-to-image or upscaling (--model)"
+            f"the model's task is {model.task}, and it reads no picture beside what it is told; leave that (the "
+            "control) out, or name a model trained for editing, depth-to-image or upscaling (--model)"
         )
 
 

@@ -10,6 +10,7 @@ import typer
 
 from latentbrush.cli.options import filename, whole
 from latentbrush.cli.photo import photo_in
+from latentbrush.cli.shared import print_notes
 from latentbrush.cli.tables import print_table, shown
 from latentbrush.errors import UserError, short
 from latentbrush.request import ImageRequest, ModelRequest, Sampling
@@ -44,6 +45,7 @@ def diffuse(
     photo = photo_in(image)
     check_writable([path], overwrite=overwrite)
     loaded = load_model(request.model.name, prediction=request.model.prediction, device=device)
+    print_notes(loaded, request)
     defaults = loaded.defaults
     picture = cover(photo.image, defaults.width, defaults.height)
     process = forward_process(loaded, picture, prompt=prompt, label=label, seed=seed, levels=levels)

@@ -3,7 +3,6 @@ files; and `sample`, from neither."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -14,7 +13,7 @@ import typer
 from latentbrush.cli.options import filename, number, whole
 from latentbrush.cli.photo import photo_in
 from latentbrush.cli.progress import steps_bar
-from latentbrush.cli.shared import XL_OPTIONS, PaintOptions, with_paint_options
+from latentbrush.cli.shared import XL_OPTIONS, PaintOptions, print_left_out, with_paint_options
 from latentbrush.cli.tables import shown
 from latentbrush.cli.views import Views, print_flagged
 from latentbrush.errors import UserError, short
@@ -92,6 +91,9 @@ def inpaint(
     no_paste: Annotated[
         bool, typer.Option("--no-paste", help="As the model paints it outside the mask, too, not as it was.")
     ] = False,
+    label: Annotated[
+        int | None, typer.Option(parser=whole, help="Of a class, from 0, for a model that is told one.")
+    ] = None,
     *,
     options: PaintOptions,
 ) -> None:
@@ -99,11 +101,11 @@ def inpaint(
 
     Of a model that reads no words the prompt is "".
     """
-    request = options.request(prompt, Start(strength=strength, paste=not no_paste))
+    request = options.request(prompt, Start(strength=strength, paste=not no_paste), label)
     photo, cover = photo_in(image), photo_in(mask, "black")
     start = request.start.model_copy(update={"image": photo.sha256, "mask": cover.sha256})
     pictures = {photo.sha256: photo.image, cover.sha256: cover.image}
-    paint_to_files(request.model_copy(update={"start": start}), options, pictures, words=True if prompt else None)
+    paint_to_files(request.model_copy(update={"start": start}), options, pictures, words=None)
 
 
 @partial(with_paint_options, without=XL_OPTIONS)
@@ -191,9 +193,7 @@ def paint_to_files(
     paths = output_paths(options.out, request, stem)
     views = Views(plan, paths, strip=options.strip, animate=options.animate)
     check_writable([*paths, *views.paths], overwrite=options.overwrite)
-    for name, prompt in (("prompt", request.prompt), ("negative prompt", request.guidance.negative)):
-        if left_out := model.text.cut(prompt):
-            print(f"latentbrush: the {name} is too long; left out: {short(left_out)}", file=sys.stderr)
+    print_left_out(model, request)
     batches = len(list(request.sampling.batches()))
     with steps_bar(plan.calls * batches) as on_step:
         for picture, path in zip(stream(model, request, views.watching(on_step), images), paths, strict=True):
@@ -216,14 +216,21 @@ def _check_words(model: LatentDiffusion, name: str, *, words: bool | None) -> No
     )
 
 
-COMMANDS: Mapping[Task, str] = {"editing": "edit", "depth-to-image": "depth2img", "upscaling": "upscale"}
-"""Of models that read a picture at every step."""
+COMMANDS: Mapping[Task, str] = {
+    "text-to-image": "txt2img",
+    "inpainting": "inpaint",
+    "editing": "edit",
+    "depth-to-image": "depth2img",
+    "upscaling": "upscale",
+    "unconditional": "sample",
+    "class-to-image": "sample",
+}
+"""For the models of each task."""
 
 
 def _check_task(model: LatentDiffusion, name: str, task: Task | None) -> None:
-    if task is None or model.task == task or model.task not in COMMANDS:
-        return  # that it reads no such picture, the request tells
-    raise UserError(
-        f"the model {short(name)} is for {model.task}, this command for {task}; take latentbrush "
-        f"{COMMANDS[model.task]}, or name another model (--model)"
-    )
+    if task is not None and model.task != task:
+        raise UserError(
+            f"the task of the model {short(name)} is {model.task}, that of this command {task}; take latentbrush "
+            f"{COMMANDS[model.task]}, or name another model (--model)"
+        )

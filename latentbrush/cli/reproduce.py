@@ -20,6 +20,8 @@ from latentbrush.cli.shared import (
     LowMemoryOption,
     NoMetadataOption,
     StripOption,
+    print_left_out,
+    print_notes,
 )
 from latentbrush.cli.tables import shown
 from latentbrush.cli.views import Views, print_flagged
@@ -100,7 +102,8 @@ def reproduce(
     """Paint the picture in FILE again, from its own metadata.
 
     Says whether all pixels are the same, and what differs: weights, versions, machine. Of other programs'
-    pictures it says what cannot be done as they tell. --dtype is for pictures that do not say theirs.
+    pictures it says what cannot be done as they tell; and on standard error, as all that paint, how a file was read
+    that does not say all about itself. --dtype is for pictures that do not say theirs.
     """
     from latentbrush.formats import PictureRecord, check_writable, output_path, save_picture, texts_of
     from latentbrush.pipeline import plan_of, stream
@@ -116,6 +119,9 @@ def reproduce(
     decoders = [None if path is None else str(path) for path in (vae, fast_decoder)]
     wished = Wished(model, refiner, decoders[0], decoders[1], device, dtype, low_memory)
     task = _again(told, file, wished, start) if isinstance(told, PictureRecord) else _alike(told, file, wished, start)
+    print_notes(task.model, task.request)
+    if isinstance(told, PictureRecord):  # of another program's picture the notes say it
+        print_left_out(task.model, task.request)
     if not large:
         _check_size(task, file)
     plan, place = plan_of(task.model, task.request), task.index - task.batch.first

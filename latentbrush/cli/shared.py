@@ -12,6 +12,7 @@ import typer
 
 from latentbrush.cli.options import Offset, filename, number, offset, size, tiling, whole
 from latentbrush.cli.spread import with_options
+from latentbrush.errors import short
 from latentbrush.request import (
     SAMPLER_CHOICES,
     SIGMA_CHOICES,
@@ -37,6 +38,8 @@ __all__ = [
     "NoMetadataOption",
     "PaintOptions",
     "StripOption",
+    "print_left_out",
+    "print_notes",
     "with_paint_options",
 ]
 
@@ -165,11 +168,11 @@ class PaintOptions:
             low_memory=self.low_memory,
             sampler=request.sampling.sampler,
         )
-        _print_notes(model, request)
+        print_notes(model, request)
         return model
 
 
-def _print_notes(model: LatentDiffusion, request: ImageRequest) -> None:
+def print_notes(model: LatentDiffusion, request: ImageRequest) -> None:
     """How the model and its parts were read, where their files do not say all about themselves."""
     read = [(request.model.name, model.origin)]
     if model.exchanged is not None:
@@ -179,6 +182,13 @@ def _print_notes(model: LatentDiffusion, request: ImageRequest) -> None:
     for name, origin in read:
         if origin is not None and origin.note:
             print(f"latentbrush: {name}: {origin.note}", file=sys.stderr)
+
+
+def print_left_out(model: LatentDiffusion, request: ImageRequest) -> None:
+    """What of its prompts the model will not see."""
+    for name, prompt in (("prompt", request.prompt), ("negative prompt", request.guidance.negative)):
+        if left_out := model.text.cut(prompt):
+            print(f"latentbrush: the {name} is too long; left out: {short(left_out)}", file=sys.stderr)
 
 
 def _sides(canvas: Canvas | None) -> tuple[int, int] | None:

@@ -6,7 +6,7 @@ walks the plan; `PictureNoise` draws. Training asks `Schedule.level` and `diffus
 """
 
 from latentbrush.diffusion.bound import Bound, bound_levels, variational_bound
-from latentbrush.diffusion.denoiser import Denoise, Denoised, Denoiser, Predict, Prediction, Threshold
+from latentbrush.diffusion.denoiser import Denoise, Denoised, Denoiser, Limits, Predict, Prediction, Threshold
 from latentbrush.diffusion.guidance import CONDITION, ClassifierFree, Guidance, Network, Rescaled, guided
 from latentbrush.diffusion.handover import above, below, check_handover, interrupted
 from latentbrush.diffusion.level import Level, Plan, Scalar, Step, with_level_after
@@ -54,6 +54,7 @@ __all__ = [
     "Denoiser",
     "Guidance",
     "Level",
+    "Limits",
     "Network",
     "Noise",
     "OnStep",

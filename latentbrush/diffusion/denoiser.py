@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol, get_args
+from typing import Literal, NamedTuple, Protocol, get_args
 
 import torch
 from torch import Tensor
@@ -13,7 +13,7 @@ from torch import Tensor
 from latentbrush.diffusion.level import Level, Scalar
 from latentbrush.errors import UserError
 
-__all__ = ["Denoise", "Denoised", "Denoiser", "Predict", "Prediction", "Threshold"]
+__all__ = ["Denoise", "Denoised", "Denoiser", "Limits", "Predict", "Prediction", "Threshold"]
 
 Prediction = Literal["epsilon", "v_prediction", "sample"]
 """What the network's output means; the names are those of diffusers' configuration files."""
@@ -70,6 +70,13 @@ class Threshold:
         wide = values if values.dtype == torch.float64 else values.float()  # quantiles of halves there are none
         most = torch.quantile(wide, self.ratio, dim=1).clamp(1.0, self.largest).to(x0.dtype).reshape(-1, 1, 1, 1)
         return x0.clamp(-most, most) / most
+
+
+class Limits(NamedTuple):
+    """What is done to x0 at every call: `threshold`, or else `clip`, how far from 0 it may be; None for neither."""
+
+    threshold: Threshold | None = None
+    clip: float | None = None
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,7 @@
 """An autoencoder or a text tower by itself, as a folder of diffusers or transformers or as a single file.
 
 In single files an autoencoder has CompVis's names, with `first_stage_model.` before them or without; a text tower
-those of transformers. What such a file does not say is told by its shapes.
+those of transformers, and its projection beside it if it has one. What such a file does not say is told by its shapes.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from latentbrush.errors import UserError
+from latentbrush.errors import UserError, short
 from latentbrush.files import read_json
 from latentbrush.formats.alone_configs import autoencoder_config, text_config
 from latentbrush.formats.compvis import UNET_PREFIX, Stored, autoencoder_places, layout
 from latentbrush.formats.empty import without_memory
 from latentbrush.formats.fields import Fields
-from latentbrush.formats.index import INDEX
+from latentbrush.formats.index import INDEX, read_index
 from latentbrush.formats.laid_out import LaidOut
 from latentbrush.formats.links import refuse_links_out
 from latentbrush.formats.network import KINDS
@@ -39,9 +39,15 @@ __all__ = ["Alone", "layout_alone", "open_alone", "with_autoencoder"]
 FIRST_STAGE = "first_stage_model."
 MARKS = {"vae": "decoder.mid.block_1.norm1.weight", "text_encoder": "embeddings.token_embedding.weight"}
 """Part -> a key that every file of it has, behind one of its prefixes."""
-PREFIXES = {"vae": ("", FIRST_STAGE), "text_encoder": ("text_model.", "")}
+TOWER = "text_model."
+PREFIXES = {"vae": ("", FIRST_STAGE), "text_encoder": (TOWER, "")}
+PROJECTION = "text_projection.weight"
+"""Of a text tower that shares a space with pictures, such as Stable Diffusion XL's second."""
 COUNTERS = ("model_ema.decay", "model_ema.num_updates")
+STAGES = ("vae", "vqvae")
+"""What a model calls its autoencoder."""
 CLASSES = {"AutoencoderKL": "vae", "AutoencoderTiny": "vae"}
+QUANTISED = "VQModel"
 
 
 @dataclass(frozen=True)
@@ -102,13 +108,34 @@ def with_autoencoder(model: LatentDiffusion, vae: str | Path | None) -> LatentDi
     like = own if isinstance(own, AutoencoderConfig) else None
     alone = open_alone(vae, like=like)
     if alone is None and not Path(vae).is_file():
-        folder = resolve_model(vae)
-        alone = _in_folder(folder / "vae") if (folder / INDEX).is_file() else None
+        alone = _in_stage(vae)
     if alone is None or alone.part != "vae":
         raise UserError(f"{str(vae)!r} is no autoencoder; give a vae folder, or a file that holds one alone")
     autoencoder = alone.filled(model.dtype)
     assert isinstance(autoencoder, AutoencoderKL | TinyAutoencoder)
     return model.exchange_autoencoder(autoencoder, str(vae), alone.origin)
+
+
+def _in_stage(vae: str | Path) -> Alone | None:
+    """The autoencoder of a model, which may be one that ships; None of a folder that is none."""
+    try:
+        folder = resolve_model(vae)
+    except UserError:
+        raise UserError(
+            f"the vae {short(str(vae))} does not exist; give the folder or file of an autoencoder, or a model's folder "
+            "(--vae)"
+        ) from None
+    whole = (folder / INDEX).is_file()
+    stages = [part for part in read_index(folder).parts if part in STAGES] if whole else [""]
+    if not stages:
+        raise UserError(f"the vae {short(str(vae))} is a model of pixels, which has no autoencoder; give another")
+    refuse_links_out(folder, stages)
+    place = folder / stages[0]
+    if not whole and not (place / "config.json").is_file():
+        return None
+    if read_json(place / "config.json").get("_class_name") == QUANTISED:
+        raise UserError(f"{place} is a VQ autoencoder, --vae takes only one of {', '.join(CLASSES)}; give another")
+    return _in_folder(place)
 
 
 def _in_folder(folder: Path) -> Alone | None:
@@ -141,7 +168,7 @@ def _in_file(file: TensorFile, config: str | Path | None, like: AutoencoderConfi
     part, prefix = found
     known, doubt = _stated(file, part, config), ""
     if known is None:
-        guess = autoencoder_config(file, prefix, like) if part == "vae" else text_config(file, prefix)
+        guess = autoencoder_config(file, prefix, like) if part == "vae" else text_config(file, prefix, PROJECTION)
         known, doubt = (guess.config, Fields(file.path, guess.config), guess.told), guess.doubt
     content, fields, told = known
     read, make = PARTS[part]
@@ -171,7 +198,7 @@ def _found(file: TensorFile) -> tuple[str, str] | None:
     for part, mark in MARKS.items():
         for prefix in PREFIXES[part]:
             if prefix + mark in keys and not any(key.startswith("vision_model.") for key in keys):
-                return part, prefix
+                return "text_encoder_2" if part == "text_encoder" and PROJECTION in keys else part, prefix
     return None
 
 
@@ -195,14 +222,15 @@ def _stated(file: TensorFile, part: str, config: str | Path | None) -> tuple[Map
 
 
 def layout_alone(part: str, network: nn.Module, prefix: str) -> dict[str, Stored]:
-    """Key in a single file -> what lies there."""
+    """Key in a single file -> what lies there. `prefix`: of all keys, but that of a tower's projection."""
     names = network.state_dict()
     if isinstance(network, AutoencoderKL):
         return layout(names, autoencoder_places(network.config), prefix)
     if isinstance(network, TinyAutoencoder):
         raise UserError("a tiny autoencoder has no single-file layout here; keep it as a folder, as diffusers has them")
     theirs = KINDS[part][1]
-    keys = {name: prefix + theirs.theirs(name).removeprefix("text_model.") for name in names}
+    keys = {name: theirs.theirs(name) for name in names}
+    keys |= {name: prefix + key.removeprefix(TOWER) for name, key in keys.items() if key.startswith(TOWER)}
     return {key: Stored(key, (name,)) for name, key in keys.items()}
 
 

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from latentbrush.errors import UserError
+from latentbrush.formats.clip_configs import write_projected_text_config
 from latentbrush.formats.configs import write_autoencoder_config, write_text_config
 from latentbrush.formats.fields import MOST_LAYERS, MOST_LEVELS
 from latentbrush.formats.store import TensorFile
-from latentbrush.nn import AutoencoderConfig, CLIPTextConfig
+from latentbrush.nn import AutoencoderConfig, CLIPTextConfig, ProjectedTextConfig
 
 __all__ = ["Guess", "autoencoder_config", "text_config"]
 
@@ -58,8 +59,8 @@ def autoencoder_config(file: TensorFile, prefix: str, like: AutoencoderConfig | 
     return Guess(write_autoencoder_config(config), "an autoencoder, by its keys and shapes", doubt)
 
 
-def text_config(file: TensorFile, prefix: str) -> Guess:
-    """From transformers' keys behind `prefix`."""
+def text_config(file: TensorFile, prefix: str, projection: str) -> Guess:
+    """From transformers' keys behind `prefix`; `projection`: the key of the tower's, if the file has one."""
     vocabulary, width = _shape(file, f"{prefix}embeddings.token_embedding.weight")
     block = f"{prefix}encoder.layers.{{}}.mlp.fc1.weight"
     layers = next((i for i in range(MOST_LAYERS) if block.format(i) not in file.entries), MOST_LAYERS)
@@ -76,8 +77,13 @@ def text_config(file: TensorFile, prefix: str) -> Guess:
     except ValueError as error:
         raise UserError(f"{file.path}: {error}; give the folder of its settings (--config)") from None
     doubt = f"{config.heads} heads and {config.activation} are assumed; --config for others"
-    ids = {"bos_id": vocabulary - 2, "eos_id": vocabulary - 1, "pad_id": vocabulary - 1}
-    return Guess(write_text_config(config, **ids), "a CLIP text tower, by its keys and shapes", doubt)
+    bos, eos = max(0, vocabulary - 2), vocabulary - 1
+    if projection in file.entries:
+        projected = ProjectedTextConfig(config, _shape(file, projection)[0])  # whose texts end where the highest id is
+        told = write_projected_text_config(projected, bos_id=bos, pad_id=eos)
+        return Guess(told, "a CLIP text tower with its projection, by its keys and shapes", doubt)
+    told = write_text_config(config, bos_id=bos, eos_id=eos, pad_id=eos)
+    return Guess(told, "a CLIP text tower, by its keys and shapes", doubt)
 
 
 def _shape(file: TensorFile, key: str) -> tuple[int, ...]:

@@ -18,11 +18,14 @@ from torch import Tensor
 from latentbrush.errors import UserError, short
 from latentbrush.files import read_json, whole_file, write_json
 from latentbrush.formats.alone import Alone, layout_alone, open_alone
+from latentbrush.formats.finite import all_finite
+from latentbrush.formats.folder import assemble
 from latentbrush.formats.index import BERT, INDEX, TOWERS, UNUSED_PARTS
 from latentbrush.formats.links import refuse_links_out
 from latentbrush.formats.network import KINDS
 from latentbrush.formats.opening import single_file
 from latentbrush.formats.replace import replaced_folder
+from latentbrush.formats.scheduler import SchedulerError
 from latentbrush.formats.settings import (
     METADATA,
     SCHEDULER,
@@ -35,12 +38,15 @@ from latentbrush.formats.settings import (
 from latentbrush.formats.shipped import resolve_model
 from latentbrush.formats.single import SingleFile, Weights, behind_keys, empty_networks, layouts_of
 from latentbrush.formats.store import open_tensors
-from latentbrush.formats.weights import TooLargeError, all_finite, check_weights
+from latentbrush.formats.weights import TooLargeError, check_weights
+from latentbrush.model import LatentDiffusion
+from latentbrush.origin import Origin
 
 __all__ = ["BEHIND", "Conversion", "Format", "convert"]
 
 Format = Literal["diffusers", "single-file"]
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
+SUFFIX = ".safetensors"
 BEHIND = "open_clip.safetensors"
 """In a folder that was a single file: what its OpenCLIP tower has there and no model here. In the tower's folder."""
 
@@ -120,6 +126,7 @@ def _opened(
         file = open_tensors(path)
         with settings_of(file, config=config, prediction=chosen) as settings:
             single = SingleFile(file, empty_networks(settings.directory), weights)
+            single.check_schedule(_outlined(settings.directory).schedule)
             notes = [f"{settings.told}, prediction {_prediction(settings.directory)}"]
             notes += [settings.doubt] if settings.doubt else []
             notes += [f"{single.left_out} tensors of the other weights were left out"] if single.left_out else []
@@ -132,7 +139,17 @@ def _opened(
             raise UserError(f"--{name} is for single files, and {str(source)!r} is none; leave it out")
     folder = resolve_model(source)
     with settings_in(folder, prediction=chosen) as settings:
+        _outlined(settings.directory)
         yield _Source(settings.directory, _folder_state(folder), _behind_in(folder), folder, ())
+
+
+def _outlined(settings: Path) -> LatentDiffusion:
+    """The model without its weights, which are strictly read by themselves. UserError where no model could be opened
+    by these settings, so that none is written with them."""
+    try:
+        return assemble(settings, None, lambda part, network: None, Origin(settings, [], [], None))
+    except SchedulerError as error:
+        raise UserError(f"{error.what}; what is converted must open as it is: correct {SCHEDULER} first") from None
 
 
 def _convert_alone(alone: Alone, target: Path, to: str, dtype: torch.dtype | None, *, overwrite: bool) -> Conversion:
@@ -194,8 +211,13 @@ def _prediction(directory: Path) -> object:
 
 
 def _check_file(path: Path, *, overwrite: bool) -> None:
-    if path.suffix != ".safetensors":
-        raise UserError(f"{path} does not end with .safetensors, the one single-file format that is written; rename it")
+    if path.name == SUFFIX:
+        raise UserError(f"{path} has no letters before its ending; give a name such as model{SUFFIX}")
+    if path.suffix != SUFFIX:
+        raise UserError(
+            f"{path} does not end with {SUFFIX}, the one single-file format that is written; "
+            f"name it {path.stem}{SUFFIX}"
+        )
     if path.is_dir():
         raise UserError(f"{path} is a folder; choose another name")
     if path.exists() and not overwrite:

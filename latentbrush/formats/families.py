@@ -127,9 +127,9 @@ OTHERS = (
     ("lora.", "a LoRA, not a whole model"),
     ("string_to_param", "a textual inversion, not a whole model"),
     ("emb_params", "a textual inversion, not a whole model"),
-    ("down_blocks.", "the weights of one part of a diffusers folder; give the folder itself"),
+    ("down_blocks.", "the weights of one part of a diffusers folder, not the whole folder"),
     ("text_model.encoder.", "the weights of a text tower alone, not a whole model"),
-    ("decoder.up.", "an autoencoder alone, which --vae takes, not a whole model"),
+    ("decoder.up.", "an autoencoder alone, which painting takes by --vae, not a whole model"),
 )
 
 
@@ -141,7 +141,7 @@ def family_of(file: TensorFile, prediction: Prediction | None) -> Family:
     first, last = _entry(file, FIRST), _entry(file, LAST)
     context = _entry(file, CONTEXTS[0]) or _entry(file, CONTEXTS[1])
     if not (first and context and last):
-        raise UserError(f"{file.path} is {_what(file)}; give a checkpoint of Stable Diffusion 1, 2 or XL, or of LDM")
+        raise unknown(file)
     width = context.shape[-1]
     if width not in FAMILIES:
         known = ", ".join(f"{width} ({family.name})" for width, family in FAMILIES.items())
@@ -172,11 +172,11 @@ def _entry(file: TensorFile, key: str) -> Entry | None:
     return found if found and found.shape and min(found.shape) > 0 else None
 
 
-def _what(file: TensorFile) -> str:
-    for mark, what in OTHERS:
-        if any(mark in key for key in file.entries):
-            return what
-    return "no checkpoint of a known model"
+def unknown(file: TensorFile) -> UserError:
+    """What to say of a file that is no whole model: what it is, where its keys tell that."""
+    whats = (what for mark, what in OTHERS if any(mark in key for key in file.entries))
+    what = next(whats, "no checkpoint of a known model")
+    return UserError(f"{file.path} is {what}; give a checkpoint of Stable Diffusion 1, 2 or XL, or of LDM")
 
 
 def write_family(family: Family, directory: Path) -> None:

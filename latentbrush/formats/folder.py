@@ -189,6 +189,7 @@ def assemble(directory: Path, sampler: str | None, fill: Fill, origin: Origin) -
         threshold=scheduler.threshold,
         augmentation=_read_augmentation(directory, index),
         clip=scheduler.clip,
+        limits=scheduler.limits,
         defaults=defaults,
         origin=origin,
     )

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from latentbrush.devices import precision
 from latentbrush.errors import UserError
 from latentbrush.formats.compvis import Stored
+from latentbrush.formats.finite import all_finite
 from latentbrush.formats.store import Entry, TensorFile
-from latentbrush.formats.weights import FLOATS, HALVES, all_finite, listed
+from latentbrush.formats.weights import FLOATS, HALVES, listed
 
 __all__ = ["LaidOut"]
 

@@ -102,7 +102,11 @@ def with_refiner(model: LatentDiffusion, stages: Sequence[Stage], *, sampler: st
     """
     for stage in stages:
         options: dict[str, Any] = {"dtype": model.dtype, "device": model.device, "low_memory": model.is_low_memory}
-        model.refine_by(load_model(stage.model, sampler=sampler, **options), stage.model)
+        try:
+            refiner = load_model(stage.model, sampler=sampler, **options)
+        except UserError as error:
+            raise UserError(f"the refiner: {error}") from None
+        model.refine_by(refiner, stage.model)
     return model
 
 

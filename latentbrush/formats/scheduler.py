@@ -10,21 +10,32 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, cast
 
-from latentbrush.diffusion import SAMPLERS, PlanConfig, Prediction, Schedule, Threshold, find_sampler
+from latentbrush.diffusion import SAMPLERS, Limits, PlanConfig, Prediction, Schedule, Threshold, find_sampler
 from latentbrush.errors import UserError
 from latentbrush.formats.configs import DIFFUSERS_VERSION
 from latentbrush.formats.fields import Fields
 from latentbrush.formats.scheduler_classes import CLASSES, IDLE, PATHS, SchedulerClass, class_of
 
-__all__ = ["Scheduler", "read_scheduler", "write_scheduler"]
+__all__ = ["Scheduler", "SchedulerError", "read_scheduler", "write_scheduler"]
+
+
+class SchedulerError(UserError):
+    """What a chosen sampler would do without; `what` says what that is."""
+
+    def __init__(self, what: str, do: str = "to do without it", *, other: bool = False) -> None:
+        """`do`: what the sampler is chosen for; `other`: does `what` say another remedy before?"""
+        self.what = what
+        remedy = f"choose a sampler (--sampler {'|'.join(SAMPLERS)}) {do}"
+        super().__init__(f"{what}; {'or ' if other else ''}{remedy}")
 
 
 @dataclass(frozen=True)
 class Scheduler:
     """What a scheduler's configuration says; `plan_options` are fields of `PlanConfig`. `clip`: how far from 0 x0 may
-    be at most; None for pipelines that never clip, whatever the file says."""
+    be at most; None for pipelines that never clip, whatever the file says. `limits`: the same two of each sampler."""
 
     schedule: Schedule
     prediction: Prediction
@@ -32,6 +43,7 @@ class Scheduler:
     plan_options: Mapping[str, Any]
     threshold: Threshold | None = None
     clip: float | None = None
+    limits: Callable[[str], Limits] | None = None
 
 
 def _lambda_min(fields: Fields, key: str) -> float:
@@ -66,10 +78,8 @@ def read_scheduler(fields: Fields, name: str, sampler: str | None = None, *, cli
     if sampler is None:
         if not rows:
             known = ", ".join(dict.fromkeys(row.name for row in CLASSES))
-            raise UserError(
-                f"{fields.path}: scheduler {name} is not supported, only {known} are; "
-                f"choose a sampler (--sampler {'|'.join(SAMPLERS)}) to use its schedule without it"
-            )
+            what = f"{fields.path}: scheduler {name} is not supported, only {known} are"
+            raise SchedulerError(what, "to use its schedule without it")
         row = _row_of(fields, rows)
         _check_supported(fields, row)
         result = _read(fields, row.sampler, row, row.options, clips=clips)
@@ -98,10 +108,7 @@ def _row_of(fields: Fields, rows: list[SchedulerClass]) -> SchedulerClass:
             return row
         wrong = f"{other[-1]} {found[other[-1]]!r}"
         wrong += "".join(f" with {key} {value!r}" for key, value in found.items() if key != other[-1])
-    raise UserError(
-        f"{fields.path}: {wrong} is not supported for {rows[0].name}; "
-        f"choose a sampler (--sampler {'|'.join(SAMPLERS)}) to do without it"
-    )
+    raise SchedulerError(f"{fields.path}: {wrong} is not supported for {rows[0].name}")
 
 
 def _read(fields: Fields, sampler: str, row: SchedulerClass | None, own: tuple[str, ...], *, clips: bool) -> Scheduler:
@@ -112,9 +119,8 @@ def _read(fields: Fields, sampler: str, row: SchedulerClass | None, own: tuple[s
         # A class that does not know the rescaling ignores it; a chosen sampler does not.
         zero_snr = row is None or not as_class or row.zero_snr
         schedule = _schedule(fields, row, zero_snr=zero_snr)
-        threshold = _threshold(fields, sampler)
-        clip = _clip(fields, sampler, row, as_class=as_class) if clips and threshold is None else None
-        result = Scheduler(schedule, _prediction(fields), sampler, options, threshold, clip)
+        every = partial(_limits, fields, [other for other in CLASSES if row and other.name == row.name], clips)
+        result = Scheduler(schedule, _prediction(fields), sampler, options, *every(sampler), every)
         PlanConfig(**options)
     except UserError as error:
         message = str(error)
@@ -133,8 +139,7 @@ def _check_supported(fields: Fields, row: SchedulerClass) -> None:
             for key in ("sigma_min", "sigma_max"):  # another range than that of the schedule
                 fields.only(key, None)
     except UserError as error:
-        names = "|".join(SAMPLERS)
-        raise UserError(f"{error}; or choose a sampler (--sampler {names}) to do without it") from None
+        raise SchedulerError(str(error), other=True) from None
     for other in CLASSES:
         fields.harmless(*other.only, *other.options, *other.when)
     fields.harmless(*IDLE)
@@ -180,6 +185,13 @@ def _schedule(fields: Fields, row: SchedulerClass | None, *, zero_snr: bool) -> 
 def _prediction(fields: Fields) -> Prediction:
     fields.only("prediction_type", "epsilon", "v_prediction", "sample")
     return cast(Prediction, fields.name("prediction_type", "epsilon"))
+
+
+def _limits(fields: Fields, rows: list[SchedulerClass], clips: bool, sampler: str) -> Limits:
+    """Of a sampler that the file, of the class in `rows`, is read for."""
+    row = next((row for row in rows if row.sampler == sampler), rows[0] if rows else None)
+    threshold, as_class = _threshold(fields, sampler), row is not None and row.sampler == sampler
+    return Limits(threshold, _clip(fields, sampler, row, as_class=as_class) if clips and threshold is None else None)
 
 
 def _threshold(fields: Fields, sampler: str) -> Threshold | None:

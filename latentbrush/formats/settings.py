@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +20,7 @@ from latentbrush.conditioning.word_pieces import has_vocabulary
 from latentbrush.diffusion import Prediction
 from latentbrush.errors import UserError, short
 from latentbrush.files import read_json, small_text, write_json
-from latentbrush.formats.families import family_of, write_family
+from latentbrush.formats.families import family_of, unknown, write_family
 from latentbrush.formats.folder import OURS
 from latentbrush.formats.index import INDEX, LOW_RES, TOKENIZERS, read_index
 from latentbrush.formats.ldm_families import VOCABULARY_NEEDED, ldm_family_of, write_ldm_family
@@ -119,7 +119,12 @@ def _laid_out(file: TensorFile, directory: Path, config: str | Path | None, pred
         copy_settings(given, directory)
         return Settings(directory, f"as {config} says")
     if vocabulary is None and METADATA in file.metadata:
-        _write_texts(header_texts(file), directory)
+        texts = header_texts(file)
+        if texts and not texts.keys() - {f"{part}/config.json" for part in KINDS}:
+            raise unknown(file)  # a part by itself
+        if INDEX in texts:
+            _write_texts(texts, directory)
+        _check_whole(file, texts, directory)
         return Settings(directory, "as its own header says")
     ldm = ldm_family_of(file)
     if ldm is not None:
@@ -130,6 +135,16 @@ def _laid_out(file: TensorFile, directory: Path, config: str | Path | None, pred
     family = family_of(file, prediction)
     write_family(family, directory)
     return Settings(directory, f"{family.name}, by its keys and shapes", family.doubt)
+
+
+def _check_whole(file: TensorFile, texts: Mapping[str, str], directory: Path) -> None:
+    """UserError unless a header has the settings of every network that its index, laid out already, names."""
+    names = [INDEX]
+    if INDEX in texts:
+        names = [*(f"{part}/config.json" for part in read_index(directory).parts if part in KINDS), SCHEDULER]
+    for name in names:
+        if name not in texts:
+            raise UserError(f"{file.path}: the settings in its header have no {name}; convert it anew")
 
 
 def copy_settings(source: Path, directory: Path) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from latentbrush.devices import precision
 from latentbrush.errors import UserError
 from latentbrush.files import read_json, whole_file
+from latentbrush.formats.finite import all_finite
 from latentbrush.formats.keys import Names
 from latentbrush.formats.store import Entry, open_tensors
 
@@ -135,12 +136,6 @@ def as_finite(entry: Entry, stored: Tensor, dtype: torch.dtype | None = None) ->
             f"{entry.file}: {entry.key} holds numbers too large for {precision(loaded.dtype)}; load it as float32"
         )
     return loaded
-
-
-def all_finite(tensor: Tensor) -> bool:
-    """Without a mask as large as the tensor: NaN and infinities are a tensor's least or largest number."""
-    low, high = tensor.aminmax()
-    return bool(low.isfinite() & high.isfinite())
 
 
 def stored_dtype(directory: Path, stem: str) -> torch.dtype:

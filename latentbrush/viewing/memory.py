@@ -3,25 +3,22 @@ counted."""
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from latentbrush.conditioning import LabelConditioner
 from latentbrush.latents import Tiling
 from latentbrush.model import LatentDiffusion
 from latentbrush.nn import Condition
+from latentbrush.nn.first_stage import Tileable
 from latentbrush.request import Tiles
+from latentbrush.viewing.live_bytes import counted
+from latentbrush.viewing.tiled_memory import tiled_decode_peak, tiled_encode_peak
 
-__all__ = ["LiveBytes", "PaintingMemory", "painting_memory"]
+__all__ = ["PaintingMemory", "painting_memory"]
 
 
 @dataclass(frozen=True)
@@ -50,56 +47,6 @@ class PaintingMemory:
         )
 
 
-class LiveBytes(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has no types there
-    """Counts the bytes of tensors made within it, views once with what they show: alive `now`, and `peak`, the most
-    that were at once.
-
-    While it works, a convolution holds its input and its output once more, in the layout of its kernel (oneDNN).
-    """
-
-    def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.now = self.peak = 0
-        self._known: set[int] = set()
-
-    def __torch_dispatch__(
-        self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        given = {id(tensor.untyped_storage()) for tensor in tree_leaves((args, kwargs)) if isinstance(tensor, Tensor)}
-        out = function(*args, **(kwargs or {}))
-        for tensor in tree_leaves(out):
-            if isinstance(tensor, Tensor):
-                storage = tensor.untyped_storage()
-                if id(storage) not in self._known | given:  # what was given and is not known was there before
-                    self._take(storage)
-        if function is torch.ops.aten.convolution.default:
-            self.peak = max(self.peak, self.now + args[0].nbytes + out.nbytes)
-        return out
-
-    def _take(self, storage: torch.UntypedStorage) -> None:
-        key, size = id(storage), storage.nbytes()
-        self._known.add(key)
-        self.now += size
-        self.peak = max(self.peak, self.now)
-        weakref.finalize(storage, self._free, key, size)
-
-    def _free(self, key: int, size: int) -> None:
-        self._known.discard(key)
-        self.now -= size
-
-
-class _FusedAttention(TorchFunctionMode):
-    """Attention as the kernels of CPUs and GPUs compute it: no table of all scores is ever held. Without numbers
-    torch chooses the kernel that holds one."""
-
-    def __torch_function__(
-        self, function: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        if function is nn.functional.scaled_dot_product_attention:
-            return torch.empty_like(args[0])
-        return function(*args, **(kwargs or {}))
-
-
 def painting_memory(
     model: LatentDiffusion, width: int, height: int, batch: int = 1, *, tiles: Tiles = "auto"
 ) -> PaintingMemory:
@@ -118,29 +65,26 @@ def painting_memory(
         out: Tensor = model.unet(x, t, _condition(model, rows, shape))
         return out
 
-    calls: dict[str, Callable[[], object]] = {
-        "unet": unet,
-        "decoder": lambda: Tiling(tiles).decode(autoencoder, _empty(model, batch, *shape)),
-    }
-    if model.task != "upscaling":  # which reads its small picture as it is
-        calls["encoder"] = lambda: Tiling(tiles).encode(autoencoder, _empty(model, 1, 3, height, width))
+    tiling, pixels = Tiling(tiles), width * height
+    activations = {"unet": _peak(unet)}
+    if isinstance(autoencoder, Tileable) and tiling.cuts_decoding(pixels):
+        activations["decoder"] = tiled_decode_peak(autoencoder, (batch, *shape), model.dtype)
+    else:
+        activations["decoder"] = _peak(lambda: tiling.decode(autoencoder, _empty(model, batch, *shape)))
+    if model.task == "upscaling":  # which reads its small picture as it is
+        pass
+    elif isinstance(autoencoder, Tileable) and tiling.cuts_encoding(pixels):
+        activations["encoder"] = tiled_encode_peak(autoencoder, (1, 3, height, width), model.dtype)
+    else:
+        activations["encoder"] = _peak(lambda: tiling.encode(autoencoder, _empty(model, 1, 3, height, width)))
     weights = {"unet": model.unet, "vae": autoencoder, "text": model.text}
-    return PaintingMemory(
-        weights={name: _size(part) for name, part in weights.items()},
-        activations={name: _peak(call) for name, call in calls.items()},
-    )
+    return PaintingMemory({name: _size(part) for name, part in weights.items()}, activations)
 
 
 def _peak(call: Callable[[], object]) -> int:
-    with _counted() as live:
+    with counted() as live:
         call()
     return live.peak
-
-
-@contextmanager
-def _counted() -> Iterator[LiveBytes]:
-    with torch.no_grad(), _FusedAttention(), LiveBytes() as live:
-        yield live
 
 
 def _size(part: nn.Module) -> int:

@@ -63,7 +63,7 @@ def test_the_picture_is_read_and_painted_again(
     outcome = run("reproduce", "x.png", "--control", picture, "--out", "again.png")
     assert "identical to x.png" in outcome.out, outcome.err
     assert option in refused(command, "a red heart", *where)
-    assert "reads no picture beside what it is told" in refused(command, "a red heart", option, picture)
+    assert "take latentbrush txt2img, or name another model" in refused(command, "a red heart", option, picture)
 
 
 @pytest.mark.capability("instruct-pix2pix", "depth-to-image", "one-line-errors")
@@ -74,7 +74,7 @@ def test_one_does_not_do_the_others_work(refused: Callable[..., str], folders: d
         assert f"take latentbrush {other}, or name another model" in said
     for command in options:
         said = refused("upscale", picture, "a red heart", "--model", folders[command], "--out", "x.png")
-        assert f"this command for upscaling; take latentbrush {command}" in said
+        assert f"that of this command upscaling; take latentbrush {command}" in said
         said = refused("txt2img", "a red heart", "--model", folders[command], "--out", "x.png")
         assert f"(latentbrush {command})" in said
     assert not Path("x.png").exists()

@@ -548,3 +548,18 @@ def test_unknown_tiles(refused: Callable[..., str], model_folder: Path) -> None:
     line = refused("txt2img", "a cat", "--model", model_folder, "--tiles", "maybe")
     assert "'maybe' is unknown; choose auto, on or off" in line
     assert "'decode' is unknown" in refused("txt2img", "a cat", "--model", model_folder, "--tiles", "decode")
+
+
+@pytest.mark.capability("single-file")
+def test_how_its_model_was_read_is_said_as_when_it_was_painted(run: Callable[..., Any], model_folder: Path) -> None:
+    """And what of a long prompt was left out."""
+    assert run("convert", model_folder, "tiny.safetensors", "--to", "single-file").code == 0
+    painted = run("txt2img", "heart " * 40, "--model", "tiny.safetensors", "--seed", "1", "--out", "x.png")
+    again = run("reproduce", "x.png")
+    assert (painted.code, again.code) == (0, 0), again.err
+    assert painted.err.startswith("latentbrush: tiny.safetensors: as its own header says; prediction epsilon")
+    assert "latentbrush: the prompt is too long; left out: " in painted.err
+    assert again.err == painted.err
+    assert again.out == "out/x-reproduced.png (seed 1): identical to x.png\n"
+    outcome = run("diffuse", "x.png", "--model", "tiny.safetensors", "--levels", "2", "--out", "y.png")
+    assert outcome.err == painted.err.splitlines(keepends=True)[0]

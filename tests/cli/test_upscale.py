@@ -76,7 +76,8 @@ def test_what_is_refused(refused: Callable[..., str], upscaler: Path, picture: P
         "upscale", picture, *where, "--noise-level", "351"
     )
     assert "greater than or equal to 0" in refused("upscale", picture, *where, "--noise-level", "-1")
-    assert "or upscaling (--model)" in refused("upscale", picture, "--model", model_folder)
+    said = refused("upscale", picture, "--model", model_folder)
+    assert "take latentbrush txt2img, or name another model (--model)" in said
     assert "does not exist" in refused("upscale", "none.png", *where)
     assert "--size" in refused("upscale", picture, *where, "--size", "8x8")
     assert "it needs a small picture" in refused("txt2img", "a red heart", *where)

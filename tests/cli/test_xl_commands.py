@@ -131,7 +131,14 @@ def test_what_is_refused(refused: Callable[..., str], folders: dict[str, Path], 
     assert "less than 1" in refused(*refined, "--handover", "1")
     assert "leaves none after it" in refused(*refined, "--handover", "0.999")
     assert "and there is none; add --refiner" in refused(*base, "--handover", "0.5")
-    assert "the refiner does not fit the model: its numbers beside the words" in refused(
-        *base, "--refiner", model_folder
-    )
+    assert "the refiner does not fit the model: its kind is other than" in refused(*base, "--refiner", model_folder)
     assert "'missing' does not exist" in refused(*base, "--refiner", "missing")
+
+
+def test_a_refiner_of_another_kind(refused: Callable[..., str], folders: dict[str, Path], model_folder: Path) -> None:
+    for model, refiner, its, own in (
+        (model_folder, folders["refiner"], "", "other than "),
+        (folders["base"], model_folder, "other than ", ""),
+    ):
+        said = refused("txt2img", "a cat", "--model", model, "--refiner", refiner)
+        assert f"its kind is {its}Stable Diffusion XL, the model's {own}Stable Diffusion XL; take the refiner" in said

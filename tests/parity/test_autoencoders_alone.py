@@ -15,11 +15,13 @@ from diffusers.loaders.single_file_utils import convert_ldm_vae_checkpoint
 from safetensors.torch import load_file, save_file
 from test_pictures import PUBLISHED, compare, opened, wanted
 from tiny import save_tiny_pipeline, tiny_autoencoder
-from transformers import CLIPTextModel
+from tiny_xl import tiny_second_tower
+from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
 from latentbrush import generate, load
 from latentbrush.errors import UserError
 from latentbrush.formats import convert, summarise_alone
+from latentbrush.formats.summary import KIND_NAMES
 
 pytestmark = [
     pytest.mark.capability("parts-alone"),
@@ -119,7 +121,7 @@ def test_what_shapes_tell(tmp_path: Path) -> None:
     assert equal(state(tmp_path / "told"), state(tmp_path / "vae"))
     config = AutoencoderKL.from_pretrained(tmp_path / "told").config
     assert (tuple(config.block_out_channels), config.layers_per_block, config.latent_channels) == (widths, 1, 4)
-    with pytest.raises(UserError, match="which --vae takes, not a whole model"):
+    with pytest.raises(UserError, match="which painting takes by --vae, not a whole model"):
         load(file)
 
 
@@ -198,3 +200,40 @@ def test_a_text_tower_alone(model: Path, tmp_path: Path) -> None:
         assert told.part.kind == "CLIP text tower"
         assert told.facts["context"] == "24 wide"
     assert summarise_alone(model) is None
+
+
+@pytest.mark.parametrize("told", ["header", "shapes", "config"])
+def test_a_projected_text_tower_alone(told: str, tmp_path: Path) -> None:
+    """Stable Diffusion XL's second, key for key: a folder, a file, what transformers' own file says by itself."""
+    folder, file = tmp_path / "text_encoder_2", tmp_path / "text.safetensors"
+    tower = tiny_second_tower(600, num_attention_heads=1, hidden_act="gelu")
+    tower.save_pretrained(folder)
+    own = load_file(folder / "model.safetensors")
+    if told == "header":
+        assert convert(folder, file, to="single-file").tensors == len(own)
+    else:
+        save_file(own, file)
+    config = folder if told == "config" else None
+    assert equal(load_file(file), own)
+    for path in (folder, file):
+        found = summarise_alone(path, None if path == folder else config)
+        assert found is not None
+        assert (found.part.name, found.part.kind) == ("text_encoder_2", KIND_NAMES["text_encoder_2"])
+    convert(file, tmp_path / "again", to="diffusers", config=config)
+    convert(file, tmp_path / "file.safetensors", to="single-file", config=config)
+    assert equal(load_file(tmp_path / "again" / "model.safetensors"), own)
+    assert equal(load_file(tmp_path / "file.safetensors"), own)
+    again = CLIPTextModelWithProjection.from_pretrained(tmp_path / "again").eval()
+    tokens = torch.tensor([[3, 7, 599, 599, 599], [3, 599, 599, 599, 599]])
+    assert torch.equal(again(tokens).text_embeds, tower(tokens).text_embeds)
+
+
+def test_a_projection_of_another_shape(tmp_path: Path) -> None:
+    tiny_second_tower(600).save_pretrained(tmp_path / "two")
+    state = load_file(tmp_path / "two" / "model.safetensors")
+    save_file(state | {"text_projection.weight": torch.zeros(3)}, tmp_path / "flat.safetensors")
+    with pytest.raises(UserError, match=r"has no sound text_projection\.weight"):
+        convert(tmp_path / "flat.safetensors", tmp_path / "x", to="diffusers")
+    save_file(state | {"text_projection.weight": torch.zeros(3, 5)}, tmp_path / "narrow.safetensors")
+    with pytest.raises(UserError, match=r"about the shape of 1 tensor: text_projection\.weight"):
+        convert(tmp_path / "narrow.safetensors", tmp_path / "x", to="diffusers")

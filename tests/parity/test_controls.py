@@ -153,5 +153,5 @@ def test_depth_to_image(tmp_path: Path) -> None:
 @pytest.mark.capability("instruct-pix2pix")
 def test_other_models_read_no_control(tmp_path: Path) -> None:
     tiny_pipeline("sd1").save_pretrained(tmp_path)
-    with pytest.raises(UserError, match="is for text-to-image and reads no picture beside what it is told"):
+    with pytest.raises(UserError, match="task is text-to-image, and it reads no picture beside what it is told"):
         ours(load(tmp_path), asking(), photo())

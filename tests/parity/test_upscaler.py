@@ -26,7 +26,7 @@ from test_pictures import PUBLISHED, compare
 from tiny_upscaler import tiny_upscaler
 
 from latentbrush import GuidanceRequest, ImageRequest, Sampling, UserError, generate, load
-from latentbrush.formats import save_model
+from latentbrush.formats import convert, save_model
 from latentbrush.model import LatentDiffusion
 from latentbrush.request import Canvas, Control, Start
 
@@ -193,8 +193,9 @@ def test_what_an_upscaler_refuses(tmp_path: Path) -> None:
 
 @pytest.mark.capability("strict-loading")
 def test_folders_that_do_not_fit(tmp_path: Path) -> None:
-    tiny_upscaler().save_pretrained(tmp_path)
-    path = tmp_path / "model_index.json"
+    folder = tmp_path / "model"
+    tiny_upscaler().save_pretrained(folder)
+    path = folder / "model_index.json"
     index = json.loads(path.read_text())
     for changed, said in (
         ({"low_res_scheduler": None}, "low_res_scheduler, which an upscaler needs"),
@@ -204,4 +205,8 @@ def test_folders_that_do_not_fit(tmp_path: Path) -> None:
     ):
         path.write_text(json.dumps({**index, **changed}))
         with pytest.raises(UserError, match=said):
-            load(tmp_path)
+            load(folder)
+        for to, name in (("diffusers", "out"), ("single-file", "out.safetensors")):
+            with pytest.raises(UserError, match=said):
+                convert(folder, tmp_path / name, to=to)
+    assert list(tmp_path.iterdir()) == [folder]

@@ -13,6 +13,7 @@ from wordless import wordless_model
 from latentbrush import Canvas, GuidanceRequest, ImageRequest, Sampling, Start, UserError, generate, load
 from latentbrush.devices import in_float32
 from latentbrush.diffusion import Denoised, Level, keep
+from latentbrush.files import read_json, write_json
 from latentbrush.formats import save_model
 from latentbrush.latents import Tiling, encoded
 from latentbrush.model import LatentDiffusion
@@ -200,3 +201,41 @@ def test_defaults_are_the_pipelines(tmp_path: Path) -> None:
         defaults = model.defaults
         assert (defaults.steps, defaults.guidance, defaults.width, defaults.height) == (steps, 1, 8, 8)
         assert isinstance(model.autoencoder, Pixels)
+
+
+CONFIG = "scheduler/scheduler_config.json"
+
+
+@pytest.mark.capability("strict-loading")
+@pytest.mark.parametrize(
+    "changes", [{}, {"clip_sample": None}, {"thresholding": True, "dynamic_thresholding_ratio": 0.5}]
+)
+def test_clipping_is_that_of_the_sampler_asked_for(changes: dict[str, object], tmp_path: Path) -> None:
+    """It belongs to a scheduler's class: the picture is the same whether the model was read for the sampler, or the
+    request names it."""
+    save_model(wordless_model(sampler="ddpm", clip=0.3), tmp_path / "model")
+    path = tmp_path / "model" / CONFIG
+    write_json(path, {key: value for key, value in {**read_json(path), **changes}.items() if value is not None})
+    model, pictures = load(tmp_path / "model"), {}
+    for sampler in ("ddpm", "ddim", "euler", "dpmpp_2m"):
+        request = ImageRequest(prompt="", sampling=Sampling(sampler=sampler, steps=3, seed=1))
+        read = load(tmp_path / "model", sampler=sampler)
+        assert model.limits_of(sampler) == (read.threshold, read.clip)
+        pictures[sampler] = pixels(model, request)
+        assert np.array_equal(pictures[sampler], pixels(read, request))
+    whole = wordless_model(sampler="ddpm", clip=None)
+    for sampler in ("euler", "dpmpp_2m"):
+        request = ImageRequest(prompt="", sampling=Sampling(sampler=sampler, steps=3, seed=1))
+        limited = sampler != "euler" and "thresholding" in changes
+        assert np.array_equal(pictures[sampler], pixels(whole, request)) != limited
+
+
+@pytest.mark.capability("strict-loading")
+def test_a_limit_that_only_another_sampler_reads(tmp_path: Path) -> None:
+    save_model(wordless_model(sampler="tcd", clip=None), tmp_path / "model")
+    path = tmp_path / "model" / CONFIG
+    write_json(path, {**read_json(path), "thresholding": True, "dynamic_thresholding_ratio": 7})
+    model = load(tmp_path / "model")
+    assert model.limits_of() == (None, None)
+    with pytest.raises(UserError, match="dynamic thresholding at the quantile 7"):
+        generate(model, ImageRequest(prompt="", sampling=Sampling(sampler="ddim", steps=2)))

@@ -15,10 +15,11 @@ import torch
 
 from latentbrush import UserError
 from latentbrush.formats import load_model, outline_model
+from latentbrush.latents import Tiling
 from latentbrush.model import LatentDiffusion
-from latentbrush.nn import Condition
+from latentbrush.nn import Condition, PixelConfig, Pixels, VQAutoencoder, VQConfig
 from latentbrush.viewing import painting_memory
-from latentbrush.viewing.memory import LiveBytes
+from latentbrush.viewing.live_bytes import LiveBytes, counted
 
 pytestmark = pytest.mark.capability("predicted-memory")
 
@@ -118,6 +119,42 @@ def test_what_makes_it_more_and_less(make_model: MakeModel) -> None:
     assert cost(64, 64, tiles="on")["decoder"] < large["decoder"]
     with pytest.raises(UserError, match="multiples of 4 pixels"):
         cost(30, 32)
+
+
+@pytest.mark.parametrize("kind", ["kl", "vq", "pixels"])
+@pytest.mark.parametrize(
+    ("width", "height", "batch"), [(32, 32, 3), (40, 32, 1), (96, 40, 1), (64, 72, 2), (68, 180, 2), (100, 128, 1)]
+)
+def test_tiles_are_counted_as_if_each_ran(
+    make_model: MakeModel, kind: str, width: int, height: int, batch: int
+) -> None:
+    model = make_model().to("meta")
+    if kind == "vq":
+        model.autoencoder = VQAutoencoder(
+            VQConfig(channels=(8, 8, 8), layers_per_block=1, groups=4, sample_size=32, latent_channels=4)
+        ).to("meta")
+    if kind == "pixels":
+        model.autoencoder = Pixels(PixelConfig(sample_size=32))
+    predicted = painting_memory(model, width, height, batch, tiles="on").activations
+    shape = model.latent_shape(width, height)
+    with counted() as live:
+        Tiling("on").decode(model.autoencoder, z := torch.empty(batch, *shape, device="meta"))
+        del z
+    assert predicted["decoder"] == live.peak
+    with counted() as live:
+        Tiling("on").encode(model.autoencoder, x := torch.empty(1, 3, height, width, device="meta"))
+        del x
+    assert predicted["encoder"] == live.peak
+
+
+def test_very_many_tiles_take_no_longer_than_a_row_of_them(make_model: MakeModel) -> None:
+    """Of the 7,000 tiles of each picture only those run that have shapes of their own."""
+    model, runs = make_model().to("meta"), list[int]()
+    model.autoencoder.decoder.register_forward_hook(lambda *_: runs.append(1))
+    model.autoencoder.encoder.register_forward_hook(lambda *_: runs.append(1))
+    found = painting_memory(model, 2048, 2048, 100_000).activations
+    assert found["decoder"] > 100_000 * 2048 * 2048 * 3 * 4 * 2  # one by one, and joined
+    assert len(runs) <= 2 * 9
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux tells a process's memory so")

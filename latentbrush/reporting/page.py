@@ -50,10 +50,14 @@ class Picture:
     kind: str = "picture"
 
     @property
-    def source(self) -> str:
+    def png(self) -> bytes:
         buffer = io.BytesIO()
         self.image.save(buffer, format="PNG", optimize=True)
-        return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"
+        return buffer.getvalue()
+
+    @property
+    def source(self) -> str:
+        return f"data:image/png;base64,{base64.b64encode(self.png).decode()}"
 
 
 @dataclass(frozen=True)

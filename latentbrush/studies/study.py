@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from latentbrush.errors import UserError, short
 from latentbrush.files import new_folders, read_json, whole_file, write_json
-from latentbrush.reporting import Page, Picture
+from latentbrush.reporting import Page, Picture, save_markdown
 
 __all__ = ["Cell", "Found", "Study", "StudyRun"]
 
@@ -60,7 +60,7 @@ class Study(Protocol):
 
 
 class StudyRun:
-    """A study's folder: settings.json, cells/NAME/result.json, and when done study.json, index.html and plots.
+    """A study's folder: settings.json, cells/NAME/result.json, and when done study.json, index.html, NAME.md and plots.
 
     UserError for a folder that holds something else, or the same study with other settings.
     """
@@ -110,7 +110,7 @@ class StudyRun:
         return figures
 
     def write(self) -> Found:
-        """study.json, the plots and index.html, of the cells that are done."""
+        """study.json, the plots, and the page as index.html and as Markdown, of the cells that are done."""
         results = self.results()
         found = self.study.found(results, self.directory)
         write_json(self.directory / "study.json", {**self._settings, "cells": results})
@@ -118,6 +118,7 @@ class StudyRun:
             with whole_file(self.directory / f"{name}.png") as beside:
                 plot.image.save(beside, format="PNG", optimize=True)
         found.page.save(self.directory / "index.html")
+        save_markdown(found.page, self.directory / f"{self.study.name}.md")
         return found
 
     def _result(self, cell: Cell) -> Path:

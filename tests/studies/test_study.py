@@ -49,7 +49,7 @@ class Squares:
 def test_a_study_writes_its_page_plots_and_figures(tmp_path, capsys):
     carry_out(Squares(), tmp_path / "s", plan=False, resume=False)
     assert sorted(p.name for p in (tmp_path / "s").iterdir()) == [
-        "cells", "index.html", "settings.json", "squares.png", "study.json"
+        "cells", "index.html", "settings.json", "squares.md", "squares.png", "study.json"
     ]  # fmt: skip
     study = json.loads((tmp_path / "s/study.json").read_text())
     assert study == {

@@ -19,7 +19,7 @@ demo: $(VENV)/.installed
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) torch
-	$(PIP) --editable .
+	$(PIP) --editable ".[report]"
 	touch $@
 
 $(VENV)/.tested: $(VENV)/.installed

@@ -22,6 +22,8 @@ SHORTER = {
     "latentbrush train recipes/emoji-clip.yaml": ["--set", "steps=2", "--set", "batch=4"],
     "latentbrush train recipes/emoji.yaml": ["--set", "steps=2", "--set", "batch=4", "--set", "defaults.steps=1"],
     "latentbrush evaluate composition": ["--seeds", "1"],
+    "latentbrush evaluate all": ["--steps", "2", "--bits-steps", "2"],
+    "latentbrush evaluate fid": ["--steps", "2"],
     "python benchmarks/text_to_image.py": ["--repeats", "1", "--steps", "2", "--threads", "1"],
     "python benchmarks/loading.py": ["--repeats", "1", "--size", "tiny"],
     "python benchmarks/full_size.py": ["--repeats", "1", "--steps", "1", "--size", "tiny"],
@@ -40,7 +42,7 @@ def section(name: str) -> list[str]:
     return commands(re.split(r"^## ", README.split(f"\n## {name}\n")[1], flags=re.MULTILINE)[0])
 
 
-TRAINING, SPEED = section("Train"), section("Speed")
+TRAINING, SPEED = section("Train") + section("Measure"), section("Speed")
 PAINTING = [line for line in commands() if line not in BY_HAND and line not in TRAINING + SPEED]
 
 

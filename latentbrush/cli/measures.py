@@ -34,7 +34,8 @@ COMMANDS = {
     "reconstruction": "What the first stage loses: R-FID, PSNR, PSIM (LPIPS where given), SSIM, MS-SSIM.",
     "bpd": "Bits per dimension of real pictures, by the variational bound.",
 }
-"""As `latentbrush.studies.jobs` has them, for whoever asks before torch is there."""
+"""As `latentbrush.studies.jobs` has them, for whoever asks before torch is there; composition has a command of its
+own."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ def measure_all(options: MeasureOptions) -> None:
     """Everything that the model, the pictures and the data allow, with one page of figures, plots and grids."""
     if options.out is None:
         raise UserError("--out is needed: a new folder for the page")
-    run(list(COMMANDS), options, all_that_can=True)
+    run([*COMMANDS, "composition"], options, all_that_can=True)
 
 
 def run(names: Sequence[str], options: MeasureOptions, *, all_that_can: bool = False) -> None:

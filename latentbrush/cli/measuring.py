@@ -69,6 +69,7 @@ def evaluation_of(options: MeasureOptions, team: Processes, on_part: Callable[[s
         batch=options.batch_size,
         team=team,
         model=model,
+        folder=folder,
         train=None if train is None else FolderPictures(train, size),
         held_out=None if held_out is None else FolderPictures(held_out, size),
         on_part=on_part,

@@ -43,7 +43,7 @@ def steps(
     seed: Annotated[int, typer.Option(parser=whole, help="Of the captions' draw, and of the first picture.")] = 0,
     guidance: Annotated[float | None, typer.Option(parser=number, help="Instead of the model's; 1 is none.")] = None,
     converged: Annotated[int, typer.Option(parser=whole, help="Network calls of the converged pictures.")] = 500,
-    extractor: Annotated[str, typer.Option(help="A shipped CLIP's name, or a folder of one.")] = "emoji-clip",
+    extractor: Annotated[str, typer.Option(help="As `latentbrush evaluate` takes it.")] = "emoji-clip",
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps, ...: where to compute.")] = "auto",
     plan: PlanOption = False,
     resume: ResumeOption = False,
@@ -55,7 +55,7 @@ def steps(
     """
     budgets = _whole_numbers(calls)
     from latentbrush.data.folder import ImageFolder
-    from latentbrush.evaluation.clip_extractor import CLIPExtractor
+    from latentbrush.evaluation.opening import open_extractor
     from latentbrush.formats import load_model
     from latentbrush.studies.steps import ROUTES, StepsStudy, parse_routes
 
@@ -64,7 +64,7 @@ def steps(
     study = StepsStudy(
         loaded,
         folder,
-        CLIPExtractor(extractor, loaded.device),
+        open_extractor(extractor, loaded.device),
         pictures=pictures,
         routes=routes,
         budgets=budgets,

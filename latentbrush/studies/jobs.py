@@ -6,19 +6,25 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from torch import Tensor
+
+from latentbrush.diffusion import Denoised, Level
 from latentbrush.errors import UserError
 from latentbrush.evaluation.clip_extractor import CLIPExtractor
 from latentbrush.evaluation.clip_score import CLIPScorer
+from latentbrush.evaluation.extractor import ExtractorIdentity
 from latentbrush.evaluation.gather import Gathered
 from latentbrush.evaluation.known import KnownStatistics
-from latentbrush.evaluation.measurement import Measurement
-from latentbrush.evaluation.metrics import METRICS
+from latentbrush.evaluation.measurement import Measurement, PictureSource
+from latentbrush.evaluation.metrics import METRICS, Figure
+from latentbrush.evaluation.nearest import SHIFT
 from latentbrush.evaluation.perceptual import perceptual_distance
 from latentbrush.evaluation.sets import FolderPictures, PictureSet
-from latentbrush.reporting import Item
+from latentbrush.reporting import Item, Picture
+from latentbrush.studies.composition import CompositionStudy
 from latentbrush.studies.exhibits import bits_plot, nearest_pairs, pairs, score_extremes
 from latentbrush.studies.likelihood import measure_bits
-from latentbrush.studies.measuring import Evaluation, captions_for, measurement
+from latentbrush.studies.measuring import Evaluation, captions_for, measurement, record
 from latentbrush.studies.painted import PaintedPictures
 from latentbrush.studies.rebuilt import RebuiltPictures, rebuild
 from latentbrush.studies.scores import clip_score, memorised
@@ -31,10 +37,11 @@ BITS_STEPS = 50
 @dataclass(frozen=True)
 class Further:
     """What single jobs are told beside the evaluation. `lpips`: LPIPS' weights, of the backbone and of its linear
-    layers; `bits_steps`: of the variational bound."""
+    layers; `bits_steps`: of the variational bound; `seeds`: paintings of a caption, for composition accuracy."""
 
     lpips: tuple[Path | None, Path | None] = (None, None)
     bits_steps: int | None = BITS_STEPS
+    seeds: int = 1
 
 
 @dataclass(frozen=True)
@@ -118,6 +125,34 @@ def _bits(evaluation: Evaluation, further: Further) -> Outcome:
     )
 
 
+def _composition(evaluation: Evaluation, further: Further) -> Outcome:
+    model, folder, request = evaluation.model, evaluation.folder, None
+    if model is None or folder is None:
+        raise UserError("composition accuracy needs --model and --data, the emoji world")
+    if isinstance(evaluation.pictures, PaintedPictures):
+        request = evaluation.pictures.request
+    study = CompositionStudy(model, folder, further.seeds, request)
+    watch, calls = evaluation.told("composition"), iter(range(1, study.calls + 1))
+
+    def on_step(x: Tensor, level: Level, denoised: Denoised) -> Tensor:
+        watch(next(calls), study.calls)
+        return x
+
+    found = study.run(on_step)
+    figures = {
+        f"composition accuracy, {name.replace('_', ' ')}": Figure(score.right.accuracy, False, score.right.interval)
+        for name, score in found.scores.items()
+    }
+    count, side = len(found.paintings), model.defaults.width
+    source = PictureSource(
+        name="paintings of held-out and trained captions", count=count, distinct=count, size=(side, side), digest=""
+    )
+    settings = {"seeds": further.seeds, "shift": SHIFT, "ceiling": found.scores["test"].ceiling}
+    nearest = ExtractorIdentity("nearest original, in pixels", "none", side, "none", "exact").to_json()
+    measured = record("composition", figures, (source, None), nearest, settings, found.to_json()["painted_by"])
+    return Outcome(measured, lambda: [Picture(found.sheet("Composition"), "what is nearest to each painting")])
+
+
 def captions_of(pictures: PictureSet) -> Sequence[str | int | None]:
     """What each picture is said to be. UserError where nothing says it."""
     if isinstance(pictures, PaintedPictures):
@@ -134,4 +169,5 @@ JOBS: Mapping[str, Job] = {
     "memorisation": _memorisation,
     "reconstruction": _reconstruction,
     "bpd": _bits,
+    "composition": _composition,
 }

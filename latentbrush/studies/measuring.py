@@ -26,7 +26,7 @@ from latentbrush.pipeline import plan_of
 from latentbrush.request import Batch
 from latentbrush.studies.painted import PaintedPictures
 
-__all__ = ["Evaluation", "captions_for", "measurement", "painted_by"]
+__all__ = ["Evaluation", "captions_for", "measurement", "painted_by", "record"]
 
 Progress = Callable[[str, int, int], None]
 
@@ -53,8 +53,8 @@ class Evaluation:
     """What all metrics of one call share: each set is read, or painted, once, and only if one asks for it.
 
     `keep`: the features of every picture, 4 bytes a number, which all but moments need. `model`: whose first stage and
-    likelihood are measured; `train`, `held_out`: what it was trained on, and real pictures that it was not.
-    `on_part(name, done, total)` is called as parts of a set are done.
+    likelihood are measured; `folder`: all of the data, whatever split; `train`, `held_out`: what it was trained on,
+    and real pictures that it was not. `on_part(name, done, total)` is called as parts of a set are done.
     """
 
     pictures: PictureSet
@@ -65,6 +65,7 @@ class Evaluation:
     batch: int = 64
     team: Processes = field(default_factory=Processes)
     model: LatentDiffusion | None = None
+    folder: ImageFolder | None = None
     train: PictureSet | None = None
     held_out: PictureSet | None = None
     on_part: Progress | None = None
@@ -133,12 +134,26 @@ def measurement(
 ) -> Measurement:
     """A record of `figures`; `sets`: what was measured, and beside what."""
     pictures, real = sets
+    identity = pictures.identity.to_json()
+    sources = (_source(pictures), None if real is None else _source(real))
+    return record(name, figures, sources, identity, settings, painted)
+
+
+def record(
+    name: str,
+    figures: Mapping[str, Figure],
+    sources: tuple[PictureSource, PictureSource | None],
+    extractor: Mapping[str, str | int],
+    settings: Mapping[str, Any],
+    painted: Mapping[str, Any] | None = None,
+) -> Measurement:
+    """As `measurement`, of figures that no extractor's features were gathered for."""
     return Measurement(
         metric=name,
         figures={name: _value(figure) for name, figure in figures.items()},
-        pictures=_source(pictures),
-        data=None if real is None else _source(real),
-        extractor=pictures.identity.to_json(),
+        pictures=sources[0],
+        data=sources[1],
+        extractor=extractor,
         settings=dict(settings),
         painted=painted,
         versions={"latentbrush": version("latentbrush"), "torch": torch.__version__},

@@ -18,6 +18,7 @@ TITLES = {
     "memorisation": "Beside what was trained on",
     "reconstruction": "Through the first stage and back",
     "bpd": "What the bits buy",
+    "composition": "Composition",
 }
 
 
@@ -59,6 +60,8 @@ def spoken_spread(one: Value) -> str:
 def _about(one: Measurement) -> list[tuple[str, str]]:
     told = [(f"extractor, {name}", str(value)) for name, value in one.extractor.items()]
     if one.painted is not None:
-        told += [(name, str(one.painted[name])) for name in ("sampler", "steps", "guidance", "seed")]
+        told += [
+            (name, str(one.painted[name])) for name in ("sampler", "steps", "guidance", "seed") if name in one.painted
+        ]
         told += [(f"weights of {name}", str(value)) for name, value in one.painted["model"]["weights"].items()]
     return [*told, *((f"version of {name}", value) for name, value in one.versions.items())]

@@ -36,7 +36,7 @@ def figures(path: Path) -> dict[str, float]:
 
 
 def test_the_commands_are_the_jobs() -> None:
-    assert list(COMMANDS) == list(JOBS)
+    assert [*COMMANDS, "composition"] == list(JOBS)
 
 
 def test_a_model_is_measured_beside_the_data_it_paints_the_captions_of(
@@ -81,6 +81,7 @@ def test_all_that_can_be_measured_is_and_the_rest_is_named(
     assert "left out: reconstruction: SSIM needs pictures of at least 11 pixels" in outcome.err
     found = figures(tmp_path / "new" / "metrics.json")
     assert {"FD", "KID", "CMMD", "precision", "recall", "CLIP score", "bits per dimension"} <= set(found)
+    assert 0 <= found["composition accuracy, test"] <= 1
     page = (tmp_path / "new" / "index.html").read_text(encoding="utf-8")
     assert "What the bits buy" in page
     assert page.count("data:image/png;base64,") > 10

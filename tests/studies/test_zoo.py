@@ -14,7 +14,7 @@ from latentbrush.formats.configs import write_autoencoder_config
 from latentbrush.formats.vq import write_vq_config
 from latentbrush.nn import AutoencoderConfig
 from latentbrush.studies.zoo import ZOO, ZooSetting, network_of, paper_recipe, training_flops, zoo_recipe
-from latentbrush.training import FirstStageRecipe
+from latentbrush.training import FirstStageRecipe, load_recipe
 
 pytestmark = pytest.mark.capability("studies")
 
@@ -108,3 +108,10 @@ def test_the_paper_s_weight_of_kl_is_that_of_sums() -> None:
     numbers, latents = 3 * 256 * 256, 16 * 16 * 16
     assert recipe.model_dump()["kl"] * numbers / latents == pytest.approx(1e-6)
     assert paper_recipe(ZOO[0], DATA, perceptual_from="clip").perceptual == 1.0
+
+
+@pytest.mark.parametrize("setting", ZOO, ids=lambda one: one.name)
+def test_the_papers_recipes_lie_in_files(setting: ZooSetting) -> None:
+    path = Path(__file__).parents[2] / "recipes" / "zoo" / f"{setting.name}.yaml"
+    assert load_recipe(path) == paper_recipe(setting, Path("data/openimages"))
+    assert f"R-FID {setting.paper.rfid:g}, PSNR {setting.paper.psnr:g}" in path.read_text(encoding="utf-8")

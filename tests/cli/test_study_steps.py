@@ -27,7 +27,8 @@ def test_page_plots_and_figures_are_written(run: Callable[..., Any], studying: l
     assert (outcome.code, outcome.err) == (0, "")
     assert outcome.out.endswith("new/index.html\n")
     names = sorted(path.name for path in Path("new").iterdir())
-    assert names == ["cells", "distance.png", "fd.png", "index.html", "settings.json", "study.json"]
+    files = ["cells", "distance.png", "fd.png", "index.html", "settings.json", "steps", "steps.md", "study.json"]
+    assert names == files
     study = json.loads(Path("new/study.json").read_text(encoding="utf-8"))
     sha256 = hashlib.sha256((Path(studying[3]) / "unet/diffusion_pytorch_model.safetensors").read_bytes()).hexdigest()
     assert study["weights"]["unet/diffusion_pytorch_model.safetensors"] == sha256

@@ -31,6 +31,7 @@ def found(study: StepsStudy, results: Mapping[str, Figures], folder: Path) -> Fo
     if scores.measured:
         plots["distance"] = distance_plot(scores)
     sections = [
+        Section("Who wins", [_winners(scores)]),
         Section("Fréchet distance against network calls", [plots["fd"], _fd_table(scores), *_notes(scores)]),
         Section("Distance to the converged picture", _converging(scores, plots.get("distance"))),
         Section("Beside the literature", [Paragraph(verdicts(scores)), claim_table(scores)]),
@@ -41,18 +42,22 @@ def found(study: StepsStudy, results: Mapping[str, Figures], folder: Path) -> Fo
 
 
 def _lead(scores: Scores) -> str:
-    parts = []
+    if not any(scores.ranked(budget) for budget in scores.budgets):
+        return "Nothing has been painted yet."
+    return f"Who paints nearest to the training pictures, at how many network calls. {verdicts(scores)}"
+
+
+def _winners(scores: Scores) -> Table:
+    """Who wins at each number of calls, and who cannot be told apart from the winner."""
+    rows = []
     for budget in scores.budgets:
         ranked, alike = scores.ranked(budget), scores.alike(budget)
-        if not ranked:
-            continue
-        names = ", ".join(score.name for score in alike)
-        few = f"so are, within noise, {names}" if alike else "beyond noise"
-        noise = few if len(alike) <= FEW else f"{len(alike)} of {len(ranked) - 1} others are as near, within noise"
-        parts.append(f"with {budget} network calls those of {ranked[0].name} (FD {ranked[0].fd:.3g}; {noise})")
-    if not parts:
-        return "Nothing has been painted yet."
-    return f"The pictures nearest to the training pictures are, {'; '.join(parts)}. {verdicts(scores)}"
+        if ranked:
+            names = ", ".join(score.name for score in alike) or "nobody"
+            told = names if len(alike) <= FEW else f"{len(alike)} of {len(ranked) - 1} others"
+            rows.append([str(budget), ranked[0].name, f"{ranked[0].fd:.3g}", told])
+    columns = ("network calls", "lowest FD", "FD", "as near, within noise")
+    return Table(columns, rows, numbers=("network calls", "FD"))
 
 
 def _fd_table(scores: Scores) -> Table:

@@ -19,7 +19,8 @@ from latentbrush.evaluation.bits import (
     rate_distortion,
     stage_nats,
 )
-from latentbrush.evaluation.metrics import Figure, mean_figure
+from latentbrush.evaluation.measurement import Figure
+from latentbrush.evaluation.metrics import mean_figure
 from latentbrush.evaluation.sets import PictureSet
 from latentbrush.latents import decoded, encoded
 from latentbrush.model import LatentDiffusion
@@ -52,6 +53,8 @@ class Bits:
             found["bits per dimension"] = mean_figure(self.pixels, seed, lower=True)
         if not self.bare:
             found["bits per latent dimension"] = mean_figure(self.latents, seed, lower=True)
+        if self.deviation is not None:
+            found["deviation of the decoder, 1/255"] = Figure(value=self.deviation, lower_is_better=True)
         return found
 
 

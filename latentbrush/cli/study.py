@@ -104,6 +104,37 @@ def zoo(
     carry_out(ZooStudy(bench, chosen), out, plan=plan, resume=resume)
 
 
+@study_app.command("rate-distortion")
+def rate_distortion(
+    out: OutOption,
+    model: Annotated[str, typer.Option(help="A shipped model's name, or a diffusers folder.")] = "emoji",
+    data: Annotated[
+        Path, typer.Option(parser=filename, help="Pictures with a field split, of which train is what it was trained on.")
+    ] = Path("data/emoji"),
+    pictures: Annotated[int, typer.Option(parser=whole, help="Of each part, as far as there are so many.")] = 256,
+    bits_steps: Annotated[int, typer.Option(parser=whole, help="Of the bound; more are tighter.")] = 100,
+    seed: Annotated[int, typer.Option(parser=whole, help="Of the first picture's noise.")] = 0,
+    extractor: Annotated[str, typer.Option(help="A shipped CLIP's name, or a folder of one.")] = "emoji-clip",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps, ...: where to compute.")] = "auto",
+    plan: PlanOption = False,
+    resume: ResumeOption = False,
+) -> None:
+    """What do the bits of a picture buy?
+
+    Distortion against bits per dimension: diffusion level by level, the first stage, JPEG and PNG. At a paper's
+    scale: --model FOLDER --data FOLDER --pictures 5000 --bits-steps 1000.
+    """
+    from latentbrush.data.folder import ImageFolder
+    from latentbrush.evaluation.clip_extractor import CLIPExtractor
+    from latentbrush.formats import load_model
+    from latentbrush.studies.rate_distortion import RateDistortionStudy
+
+    folder, loaded = ImageFolder(data), load_model(model, device=device)
+    features = CLIPExtractor(extractor, loaded.device)
+    study = RateDistortionStudy(loaded, folder, features, pictures=pictures, steps=bits_steps, seed=seed)
+    carry_out(study, out, plan=plan, resume=resume)
+
+
 def _whole_numbers(text: str) -> list[int]:
     """Of at least 1, with commas between them."""
     numbers = [whole(part.strip()) for part in text.split(",")]

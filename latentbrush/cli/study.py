@@ -109,7 +109,8 @@ def rate_distortion(
     out: OutOption,
     model: Annotated[str, typer.Option(help="A shipped model's name, or a diffusers folder.")] = "emoji",
     data: Annotated[
-        Path, typer.Option(parser=filename, help="Pictures with a field split, of which train is what it was trained on.")
+        Path,
+        typer.Option(parser=filename, help="Pictures with a field split, of which train is what it was trained on."),
     ] = Path("data/emoji"),
     pictures: Annotated[int, typer.Option(parser=whole, help="Of each part, as far as there are so many.")] = 256,
     bits_steps: Annotated[int, typer.Option(parser=whole, help="Of the bound; more are tighter.")] = 100,

@@ -66,7 +66,7 @@ def _sheet(pictures: Tensor, columns: int) -> Image.Image:
     count, _, h, w = pictures.shape
     rows = math.ceil(count / columns)
     blank = torch.full((rows * columns - count, 3, h, w), 255, dtype=torch.uint8)
-    cells = torch.cat([pictures, blank]).unflatten(0, (rows, columns))
+    cells = torch.cat([pictures, blank]).reshape(rows, columns, 3, h, w)
     return Image.fromarray(cells.permute(0, 3, 1, 4, 2).reshape(rows * h, columns * w, 3).numpy())
 
 
@@ -74,5 +74,5 @@ def _cut(data: bytes, pictures: Tensor, columns: int) -> Tensor:
     count, _, h, w = pictures.shape
     with Image.open(io.BytesIO(data)) as image:
         pixels = torch.from_numpy(np.array(image.convert("RGB")))
-    cells = pixels.unflatten(0, (-1, h)).unflatten(2, (columns, w))  # (rows, h, columns, w, 3)
+    cells = pixels.reshape(-1, h, columns, w, 3)
     return cells.permute(0, 2, 4, 1, 3).flatten(0, 1)[:count].contiguous()

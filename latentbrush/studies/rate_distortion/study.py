@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from latentbrush.data.folder import ImageFolder
@@ -147,8 +146,8 @@ class RateDistortionStudy:
         for code in CODES:
             bits, back = coded(pictures, code)
             rows.append({"name": code.name, "kind": code.kind, "rate": bits, **judge.whole(back).to_json()})
-        alone: Callable[[Tensor], float] = lambda one: coded(one[None], CODES[-1])[0]
-        return {"codes": rows, "png_alone": float(torch.tensor([alone(one) for one in pictures]).mean())}
+        alone = [coded(one[None], CODES[-1])[0] for one in pictures]
+        return {"codes": rows, "png_alone": sum(alone) / len(alone)}
 
 
 def cell_name(part: str, told: str) -> str:

@@ -107,7 +107,9 @@ def compression_recipe(
                 "max_positions": TOKENS,
                 "activation": "gelu",
             },
-            "unet": _unet(channels, SIZE // factor, CHANNELS[factor], attending=2, heads=4, layers_per_block=1, groups=8),
+            "unet": _unet(
+                channels, SIZE // factor, CHANNELS[factor], attending=2, heads=4, layers_per_block=1, groups=8
+            ),
             "schedule": {"beta_schedule": "scaled_linear", "rescale_zero_snr": True},
             "optimiser": {"lr": 1e-3, "weight_decay": 0.01, "warmup": 100, "decay": "constant"},
             "steps": steps,

@@ -16,7 +16,6 @@ from latentbrush.data.folder import ImageFolder
 from latentbrush.devices import CPU
 from latentbrush.errors import UserError
 from latentbrush.evaluation.extractor import Extractor
-from latentbrush.files import whole_file
 from latentbrush.formats import load_autoencoder
 from latentbrush.origin import sha256_of
 from latentbrush.studies.compression.factors import (
@@ -120,16 +119,14 @@ class CompressionStudy:
         return training_flops(zoo_recipe(setting, self.data, steps=self.stage_steps, seed=self.seed)) / 1e12
 
     def rate(self) -> float:
-        """TFLOP a second that training does here, by two steps of the costliest model, the first one left out."""
-        factor = max(self.factors, key=lambda f: step_flops(self.recipes[f]))
-        # In pixels, for there is no first stage yet: with latents of its own shape the steps cost the same.
+        """TFLOP a second that training does here, by two steps of LDM-1, which is the costliest; a step before is left
+        out. Small latents keep a machine less busy, so that their cells take longer than this says."""
         recipe = compression_recipe(1, self.data, None, steps=1, measures=1, seed=self.seed)
         stage, seconds = MeasuredStage(recipe, self.gauge, self.data, self.device), []
         for step in range(3):
             began = time.perf_counter()
             stage.loss(step).backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
             seconds.append(time.perf_counter() - began)
-        del factor
         return step_flops(recipe) / 1e12 * 2 / sum(seconds[1:])
 
     def run(self, factor: int, folder: Path, on_step: OnStep | None = None) -> Figures:
@@ -161,12 +158,12 @@ class CompressionStudy:
         if setting is None or factor in self.taken:
             return self.taken.get(factor)
         recipe, run = zoo_recipe(setting, self.data, steps=self.stage_steps, seed=self.seed), folder / "first-stage"
-        if not (run / "model").is_dir():
+        if not (run / "model" / WEIGHTS).is_file():
             run_recipe(recipe, run, resume=(run / "recipe.yaml").is_file(), device=self.device)
         return run / "model"
 
     def _reconstructed(self, stage: Path | None, folder: Path) -> float:
-        """What no diffusion model of the factor can go far below: the captions' own pictures through the first stage."""
+        """What no diffusion model of the factor goes far below: of the captions' own pictures through the first stage."""
         originals = HeldPictures("originals", self.gauge.originals)
         pictures = originals.pictures
         if stage is not None:

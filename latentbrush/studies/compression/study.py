@@ -163,7 +163,7 @@ class CompressionStudy:
         return run / "model"
 
     def _reconstructed(self, stage: Path | None, folder: Path) -> float:
-        """What no diffusion model of the factor goes far below: of the captions' own pictures through the first stage."""
+        """Of the captions' own pictures through the first stage, which no diffusion model behind it goes far below."""
         originals = HeldPictures("originals", self.gauge.originals)
         pictures = originals.pictures
         if stage is not None:

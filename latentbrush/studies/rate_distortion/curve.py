@@ -27,9 +27,11 @@ BATCH = 64
 
 def levels_shown(levels: Sequence[Level], count: int = SHOWN) -> list[int]:
     """Places of about `count` levels, both ends among them, evenly spaced in the angle whose tangent is sigma / alpha:
-    from all noise to all signal every part of the way is seen, whatever the schedule."""
+    from all noise to all signal every part of the way is seen, whatever the schedule. All of no more than `count`."""
+    if len(levels) <= count:
+        return list(range(len(levels)))
     angles = torch.tensor([math.atan2(*reversed(level.floats())) for level in levels], dtype=torch.float64)
-    wanted = torch.linspace(float(angles[0]), float(angles[-1]), min(count, len(levels)), dtype=torch.float64)
+    wanted = torch.linspace(float(angles[0]), float(angles[-1]), count, dtype=torch.float64)
     return sorted(set((angles[None] - wanted[:, None]).abs().argmin(1).tolist()))
 
 

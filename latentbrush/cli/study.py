@@ -143,7 +143,7 @@ def compression(
         Path, typer.Option(parser=filename, help="The emoji world, as `latentbrush data emoji` draws it.")
     ] = Path("data/emoji"),
     factors: Annotated[str, typer.Option(help="Of compression, with commas between; 1 is none.")] = "1,2,4,8,16,32",
-    steps: Annotated[int, typer.Option(parser=whole, help="Of training, for every factor.")] = 2000,
+    steps: Annotated[int, typer.Option(parser=whole, help="Of training, for every factor.")] = 4000,
     stage_steps: Annotated[int, typer.Option(parser=whole, help="Of training each first stage.")] = 1000,
     zoo: Annotated[
         Path | None, typer.Option(parser=filename, help="A finished `study zoo`, to take its first stages.")

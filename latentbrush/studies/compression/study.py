@@ -35,7 +35,7 @@ from latentbrush.training import Run, TrainingProgress, run_recipe, train
 
 __all__ = ["MEASURES", "PICTURES", "STAGE_STEPS", "STEPS", "CompressionStudy"]
 
-STEPS, STAGE_STEPS, MEASURES, PICTURES = 2000, 1000, 10, 192
+STEPS, STAGE_STEPS, MEASURES, PICTURES = 4000, 1000, 10, 192
 OnStep = Callable[[TrainingProgress], None]
 WEIGHTS = Path("vae") / "diffusion_pytorch_model.safetensors"
 

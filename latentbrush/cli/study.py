@@ -158,7 +158,7 @@ def compression(
 ) -> None:
     """How far should a first stage compress?
 
-    LDM-1 to LDM-32: Frechet distance against training compute, a diffusion model for each factor, all of as many
+    LDM-1 to LDM-32: Fréchet distance against training compute, a diffusion model for each factor, all of as many
     parameters and steps.
     """
     from latentbrush.devices import choose_device

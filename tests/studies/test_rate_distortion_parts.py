@@ -58,6 +58,7 @@ def test_pictures_are_compared_with_their_own(pictures: Tensor) -> None:
     assert same.cosine == pytest.approx(1.0)
     swapped = judge.whole(pictures.roll(1, 0))
     assert swapped.recognised == 0.0
+    assert judge.whole(pictures[:1].repeat(7, 1, 1, 1)).recognised == pytest.approx(1 / 7)  # all as the first one
     brighter = pictures.clamp(max=250)
     for first in (5, 0):  # in any order
         judge.add("brighter", first, (brighter + 5)[first : first + 5])

@@ -33,7 +33,7 @@ SHOWN = 8
 
 
 class Gauge:
-    """Frechet distance to all training pictures of `folder`, in `size` pixels, of as many as `pictures`.
+    """Fréchet distance to all training pictures of `folder`, in `size` pixels, of as many as `pictures`.
 
     Their captions are drawn by `seed`, and caption i is painted from the noise of seed + i. UserError for fewer than
     2 pictures, or more than there are.
@@ -77,7 +77,7 @@ class Gauge:
 
 
 class MeasuredStage(TextToImageStage):
-    """Text-to-image, validated by the Frechet distance of what the averaged weights paint of the gauge's captions.
+    """Text-to-image, validated by the Fréchet distance of what the averaged weights paint of the gauge's captions.
 
     The distances of resampled sets are kept in `folder`/fd-STEP.npz; the figures stand in the run's log.
     """

@@ -23,8 +23,8 @@ def found(results: Mapping[str, Figures], settings: Mapping[str, Any], folder: P
     scores = Scores(results, folder)
     plots = {"compute": _plot(scores, "tflop"), "steps": _plot(scores, "step")} if scores.tracks else {}
     sections = [
-        Section("Frechet distance against training compute", _compute(scores, plots.get("compute"))),
-        Section("Frechet distance against steps", [*_only(plots.get("steps")), *_end(scores)]),
+        Section("Fréchet distance against training compute", _compute(scores, plots.get("compute"))),
+        Section("Fréchet distance against steps", [*_only(plots.get("steps")), *_end(scores)]),
         Section("What was trained", [_table(scores)]),
         Section("Beside the paper", [Paragraph(verdicts(scores)), claim_table(scores)]),
         Section("The same captions, at the end of each training", _sheets(scores, folder)),
@@ -67,10 +67,10 @@ def _plot(scores: Scores, across: str) -> Picture:
     ]
     x = "training compute of the diffusion model (TFLOP)" if across == "tflop" else "steps"
     plot = line_plot(
-        lines, x=x, y="Frechet distance", title="Frechet distance to the training pictures, a line a factor",
+        lines, x=x, y="Fréchet distance", title="Fréchet distance to the training pictures, a line a factor",
         log_x=True, log_y=True, size=(9.0, 5.2),
     )  # fmt: skip
-    return Picture(plot, f"Frechet distance against {x}")
+    return Picture(plot, f"Fréchet distance against {x}")
 
 
 def _compute(scores: Scores, plot: Picture | None) -> list[Item]:

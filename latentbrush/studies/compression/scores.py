@@ -1,4 +1,4 @@
-"""What the finished factors say: Frechet distance at equal steps, and at equal compute."""
+"""What the finished factors say: Fréchet distance at equal steps, and at equal compute."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["Point", "Scores", "Track"]
 
 @dataclass(frozen=True)
 class Point:
-    """A model at one moment of its training. `resampled`: (tries,) Frechet distances of resampled sets."""
+    """A model at one moment of its training. `resampled`: (tries,) Fréchet distances of resampled sets."""
 
     factor: int
     step: float
@@ -29,7 +29,7 @@ class Point:
     resampled: Tensor
 
     def less(self, other: Point) -> Difference:
-        """Of this one's Frechet distance less the other's."""
+        """Of this one's Fréchet distance less the other's."""
         return difference((other.fd, other.resampled), (self.fd, self.resampled))
 
 

@@ -14,8 +14,8 @@ from latentbrush.cli.options import filename, number, whole
 from latentbrush.cli.progress import work_bar
 from latentbrush.cli.shared import DeviceOption
 from latentbrush.cli.spread import with_options
-from latentbrush.errors import UserError
-from latentbrush.request import GuidanceRequest, ImageRequest, Sampling
+from latentbrush.errors import UserError, printable, short
+from latentbrush.request import MAX_SIDE, GuidanceRequest, ImageRequest, Sampling
 
 __all__ = ["COMMANDS", "MeasureOptions", "check_options", "measure_all", "measure_command"]
 
@@ -33,6 +33,8 @@ UNPAINTED, PAINTING = ("reconstruction", "bpd"), ("images", "steps", "sampler", 
 """What measures a model's parts by real pictures, and what it therefore does not read."""
 LEAST = {"count": 1, "size": 1, "batch_size": 1, "subset": 2, "neighbours": 1, "splits": 1, "bits_steps": 2}
 """Of options that are whole numbers."""
+MOST = {"count": 10_000_000, "size": MAX_SIDE, "bits_steps": 1_000_000, "splits": 1_000_000}
+"""Of the same, beyond which nobody would wait for the end."""
 
 COMMANDS = {
     "fid": "Frechet distance of features, lower is better: FID where the features are Inception's.",
@@ -159,7 +161,7 @@ def run(names: Sequence[str], options: MeasureOptions, *, all_that_can: bool = F
     if not team.speaks:
         return
     for note in notes:
-        print(f"latentbrush: {note}", file=sys.stderr)
+        print(f"latentbrush: {printable(note)}", file=sys.stderr)
     tell([outcome.measurement for outcome in outcomes])
     if options.out is not None:
         print(options.out / "index.html")
@@ -184,5 +186,13 @@ def check_options(names: Sequence[str], options: MeasureOptions) -> None:
         value = getattr(options, name)
         if value is not None and value < least:
             raise UserError(f"--{name.replace('_', '-')} {value} must be at least {least}")
+    for name, most in MOST.items():
+        value = getattr(options, name)
+        if value is not None and value > most:
+            raise UserError(f"--{name.replace('_', '-')} {short(value)} must be at most {most}")
+    if options.split is not None and options.data is not None and options.data.is_file():
+        raise UserError(f"--split {short(options.split)}: {options.data} has no splits; give a folder, or leave it out")
+    if options.held_out is not None and options.data is not None and options.data.is_file():
+        raise UserError(f"--held-out: {options.data} says not what was trained on; give a folder as --data")
     if not 0 <= options.seed < 2**63:
         raise UserError(f"--seed {options.seed} must be from 0 to 2^63 - 1")

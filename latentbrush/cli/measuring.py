@@ -15,7 +15,7 @@ from latentbrush.cli.progress import work_bar
 from latentbrush.cli.tables import print_table
 from latentbrush.data.folder import ImageFolder
 from latentbrush.devices import choose_device
-from latentbrush.errors import UserError
+from latentbrush.errors import UserError, printable
 from latentbrush.evaluation.extractor import ExtractorIdentity
 from latentbrush.evaluation.inception_extractor import InceptionResize
 from latentbrush.evaluation.known import KnownStatistics, statistics_of
@@ -136,8 +136,12 @@ def keep_statistics(options: MeasureOptions, out: Path, *, features: bool, overw
     check_options([], options)
     if out.suffix != ".npz":
         raise UserError(f"{out} is to hold statistics; give it a name that ends in .npz")
-    if out.exists() and (out.is_dir() or not overwrite):
+    if out.is_dir() or out.is_symlink():
+        raise UserError(f"{out} is a folder or a link; choose another name")
+    if out.exists() and not overwrite:
         raise UserError(f"{out} is there already; choose another name, or replace the file (--overwrite)")
+    if not out.absolute().parent.is_dir():
+        raise UserError(f"there is no folder {out.absolute().parent}; make it, or choose another")
     with processes() as team, work_bar() as on_part:
         evaluation = evaluation_of(["fid"], options, team, on_part)
         evaluation.keep = features
@@ -164,7 +168,7 @@ def tell(found: Sequence[Measurement]) -> None:
     ]
     print_table(rows, columns=("metric", "value", "spread", "better"), right=("value",))
     for pictures, data in dict.fromkeys((_said(one.pictures), _said(one.data)) for one in found):
-        print(pictures if data in ("", pictures) else f"{pictures} beside {data}")
+        print(printable(pictures if data in ("", pictures) else f"{pictures} beside {data}"))
     for line in measured_by(found):
         print(line)
 

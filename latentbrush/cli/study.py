@@ -9,11 +9,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from latentbrush.cli.options import filename, number, whole
+from latentbrush.errors import UserError, short
 
 if TYPE_CHECKING:  # studies import torch
     from latentbrush.studies.study import Study
 
 __all__ = ["study_app"]
+
+MOST_CALLS = 1000
+"""A schedule's levels, as nearly all models have them."""
+MOST_SEED, MOST_TRAINING_SEED = 2**62, 2**31 - 1
 
 study_app = typer.Typer(help="Make a paper's table or plot anew.", rich_markup_mode=None)
 
@@ -54,6 +59,7 @@ def steps(
     scale: --model FOLDER --data FOLDER --pictures 5000.
     """
     budgets = _whole_numbers(calls)
+    _check_seed(seed, MOST_SEED)
     from latentbrush.data.folder import ImageFolder
     from latentbrush.evaluation.opening import open_extractor
     from latentbrush.formats import load_model
@@ -99,6 +105,9 @@ def zoo(
     from latentbrush.studies.zoo_bench import ZooBench
     from latentbrush.studies.zoo_study import ZooStudy
 
+    _check_seed(seed, MOST_TRAINING_SEED)
+    if steps < 1:
+        raise UserError(f"--steps {steps} must be at least 1")
     chosen = ZOO if settings is None else settings_named(settings)
     bench = ZooBench(data, steps=steps, seed=seed, device=choose_device(device))
     carry_out(ZooStudy(bench, chosen), out, plan=plan, resume=resume)
@@ -183,10 +192,19 @@ def compression(
 
 def _whole_numbers(text: str) -> list[int]:
     """Of at least 1, with commas between them."""
-    numbers = [whole(part.strip()) for part in text.split(",")]
-    if min(numbers) < 1:
-        raise typer.BadParameter(f"{min(numbers)} network calls are asked for; choose at least 1")
+    try:
+        numbers = [whole(part.strip()) for part in text.split(",")]
+    except typer.BadParameter as error:
+        raise UserError(f"--calls {short(text)}: {error.message}, with commas between them") from None
+    if not 1 <= min(numbers) <= max(numbers) <= MOST_CALLS:
+        raise UserError(f"--calls {short(text)}: choose numbers from 1 to {MOST_CALLS}")
     return numbers
+
+
+def _check_seed(seed: int, most: int) -> None:
+    """Asked before a folder is begun, which could not go on with another."""
+    if not 0 <= seed <= most:
+        raise UserError(f"--seed {short(seed)} must be from 0 to {most}")
 
 
 def carry_out(study: Study, out: Path, *, plan: bool, resume: bool) -> None:

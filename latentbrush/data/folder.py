@@ -70,7 +70,7 @@ class ImageFolder:
         for record in self.records:
             if not isinstance(record.get("text"), str):
                 raise UserError(
-                    f"{record['file_name']} has no caption in {self.directory / METADATA}: add a field 'text'"
+                    f"{record['file_name']} has no caption: give it a field 'text' in {self.directory / METADATA}"
                 )
         return [record["text"] for record in self.records]
 

@@ -46,7 +46,7 @@ class KnownStatistics(Gathered):
 
     @property
     def distinct(self) -> int:
-        return self.count
+        return self.statistics.distinct or self.count
 
     @property
     def digest(self) -> str:
@@ -79,4 +79,5 @@ def statistics_of(gathered: Gathered) -> FeatureStatistics:
         features=gathered.features if gathered.kept else None,
         identity=gathered.identity,
         count=gathered.count,
+        distinct=gathered.distinct,
     )

@@ -15,7 +15,7 @@ __all__ = ["Figure", "Measurement", "PictureSource", "check_alike", "compared", 
 
 
 class _Block(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class PictureSource(_Block):

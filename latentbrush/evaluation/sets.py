@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from latentbrush.data.folder import ImageFolder
+from latentbrush.devices import memory_for
 from latentbrush.errors import UserError
 from latentbrush.evaluation.statistics_file import pictures_held, pictures_in
 
@@ -53,6 +54,8 @@ class FolderPictures:
         return len(self.indices)
 
     def read(self, first: int, end: int) -> Tensor:
+        if self.size is not None:
+            _enough(end - first, self.size, self.size)
         with ThreadPoolExecutor(READERS) as readers:
             pixels = list(readers.map(self._pixels, self.indices[first:end]))
         wanted = pixels[0].shape if first == 0 else self._pixels(self.indices[0]).shape
@@ -69,6 +72,12 @@ class FolderPictures:
         return self.folder.pixels(index, self.size)
 
 
+def _enough(count: int, height: int, width: int) -> None:
+    """UserError where so many pictures at once, and their copies as numbers, do not fit into memory."""
+    what = f"{count} pictures of {width}x{height} at once"
+    memory_for(what, (2 + 4) * 3 * height * width * count, "choose a smaller --batch-size or --size")
+
+
 class NpzPictures:
     """The pictures of ADM's .npz, in their own size; read from the first to the last, they take the memory of a part.
 
@@ -77,7 +86,8 @@ class NpzPictures:
 
     def __init__(self, path: Path, most: int | None = None) -> None:
         self.path = path
-        self.count = pictures_held(path) if most is None else min(most, pictures_held(path))
+        held, *self._side = pictures_held(path)
+        self.count = held if most is None else min(most, held)
         self._at, self._ahead, self._parts = 0, torch.empty(0), pictures_in(path)
 
     @property
@@ -88,6 +98,7 @@ class NpzPictures:
         return self.count
 
     def read(self, first: int, end: int) -> Tensor:
+        _enough(end - first, *self._side)
         if first < self._at:  # what has gone by comes again from the start only
             self._at, self._ahead, self._parts = 0, torch.empty(0), pictures_in(self.path)
         found = []

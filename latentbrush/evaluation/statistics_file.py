@@ -4,7 +4,7 @@ mu (d,)   sigma (d, d)       of FID's features: ADM, clean-fid, pytorch-fid, TTU
 mu_s (e,) sigma_s (e, e)     of sFID's: ADM
 feats (n, d)                 all features, for KID: clean-fid
 arr_0 (n, H, W, 3)           the pictures themselves, bytes: ADM
-extractor, count             ours: what took the features, as JSON, and of how many pictures
+extractor, count, distinct   ours: what took the features, as JSON; of how many pictures; how many of them differ
 """
 
 from __future__ import annotations
@@ -37,6 +37,7 @@ __all__ = [
 ]
 
 PICTURES = "arr_0"
+MOST_PICTURES = 10**12
 WIDEST = 2**15
 """Numbers of a feature; Inception's have 2048, and the covariance grows with the square."""
 LONGEST_TEXT = 2**14
@@ -49,8 +50,8 @@ class FeatureStatistics:
     """Of one set of pictures. Each part is None where the file has it not.
 
     `pooled`, `spatial`: the moments that FID and sFID compare; their `count` is 0 where `count` is None. `features`:
-    (n, d) float32, which KID compares. `identity`: what took them, and `count`: of how many pictures; files of others
-    say neither.
+    (n, d) float32, which KID compares. `identity`: what took them, and `count`: of how many pictures, of which
+    `distinct` differ; files of others say none of it.
     """
 
     pooled: Moments | None = None
@@ -58,6 +59,7 @@ class FeatureStatistics:
     features: Tensor | None = None
     identity: ExtractorIdentity | None = None
     count: int | None = None
+    distinct: int | None = None
 
 
 def read_statistics(path: str | Path) -> FeatureStatistics:
@@ -73,7 +75,11 @@ def read_statistics(path: str | Path) -> FeatureStatistics:
             features=_features(file),
             identity=_identity(file),
             count=count,
+            distinct=_distinct(file),
         )
+        held = None if found.features is None else len(found.features)
+        if count is not None and held not in (None, count):
+            raise UserError(f"{path} says that it is of {count} pictures, but holds features of {held}; make it again")
         if found.pooled is None and found.spatial is None and found.features is None:
             hint = "it holds pictures; give them as such" if PICTURES in file.names else "give a file of statistics"
             listed = ", ".join(sorted(file.names)[:5]) or "nothing"
@@ -88,7 +94,7 @@ def write_statistics(path: str | Path, statistics: FeatureStatistics) -> None:
     `features`. UserError where the disk refuses; ValueError for empty statistics.
     """
     arrays = dict(_arrays(statistics))
-    if not arrays.keys() - {"extractor", "count"}:
+    if not arrays.keys() - {"extractor", "count", "distinct"}:
         raise ValueError("there are no statistics to write")
     with whole_file(Path(path)) as new, new.open("wb") as file:
         np.savez(file, **arrays)
@@ -104,10 +110,11 @@ def pictures_in(path: str | Path, batch: int = 64) -> Iterator[Tensor]:
             yield torch.from_numpy(rows).permute(0, 3, 1, 2).contiguous()
 
 
-def pictures_held(path: str | Path) -> int:
-    """How many pictures ADM's file holds. UserError as `pictures_in`."""
+def pictures_held(path: str | Path) -> tuple[int, int, int]:
+    """How many pictures ADM's file holds, their height and width. UserError as `pictures_in`."""
     with Npz(Path(path)) as file:
-        return _pictures(file, path).shape[0]
+        count, height, width, _ = _pictures(file, path).shape
+        return count, height, width
 
 
 def holds_pictures(path: str | Path) -> bool:
@@ -143,6 +150,8 @@ def _arrays(statistics: FeatureStatistics) -> Iterable[tuple[str, Any]]:
         yield "extractor", np.array(json.dumps(statistics.identity.to_json()))
     if statistics.count is not None:
         yield "count", np.array(statistics.count, dtype=np.int64)
+    if statistics.distinct is not None:
+        yield "distinct", np.array(statistics.distinct, dtype=np.int64)
 
 
 def _moments(file: Npz, mean: str, covariance: str, count: int) -> Moments | None:
@@ -161,6 +170,10 @@ def _moments(file: Npz, mean: str, covariance: str, count: int) -> Moments | Non
     if float((sigma - sigma.T).abs().max()) > ASYMMETRY * largest or float(sigma.diagonal().min()) < 0:
         raise UserError(
             f"{file.path}: {covariance} is no covariance (symmetric, no variance below 0); copy or make it again"
+        )
+    if float(torch.linalg.eigvalsh(sigma).min()) < -ASYMMETRY * largest:
+        raise UserError(
+            f"{file.path}: {covariance} is no covariance (a variance in some direction is below 0); make it again"
         )
     return Moments(mu, sigma, count)
 
@@ -195,9 +208,20 @@ def _count(file: Npz) -> int | None:
         return None
     found = file.open("count")
     count = int(found.whole()) if found.dtype.kind in "iu" and found.shape == () else -1
-    if count < 1:
-        raise UserError(f"{file.path}: count is {_described(found)}, needed is a whole number from 1; make it again")
+    if not 2 <= count <= MOST_PICTURES:
+        told = f"count is {_described(found)}, needed is a whole number from 2 to {MOST_PICTURES}"
+        raise UserError(f"{file.path}: {told}; make it again")
     return count
+
+
+def _distinct(file: Npz) -> int | None:
+    if "distinct" not in file.names:
+        return None
+    found = file.open("distinct")
+    number = int(found.whole()) if found.dtype.kind in "iu" and found.shape == () else 0
+    if not 1 <= number <= MOST_PICTURES:
+        raise UserError(f"{file.path}: distinct is {_described(found)}, needed is a whole number from 1; make it again")
+    return number
 
 
 def _identity(file: Npz) -> ExtractorIdentity | None:

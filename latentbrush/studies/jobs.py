@@ -88,6 +88,8 @@ def _memorisation(evaluation: Evaluation, further: Further) -> Outcome:
             "memorisation compares with held-out pictures, of which the data have none; give a folder with --held-out"
         )
     known, unknown = evaluation.gathered(train), evaluation.gathered(held_out)
+    if known.digest == unknown.digest:
+        raise UserError(f"{unknown.name} holds the very pictures of {known.name}; give ones that were not trained on")
     figures, found = memorised(evaluation.painted, known, unknown)
     settings = {"alpha": found.alpha, "held_out": unknown.digest}
     return Outcome(

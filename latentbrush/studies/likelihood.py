@@ -27,6 +27,7 @@ from latentbrush.evaluation.sets import PictureSet
 from latentbrush.latents import decoded, encoded
 from latentbrush.model import LatentDiffusion
 from latentbrush.nn import Pixels, Posterior
+from latentbrush.studies.rebuilt import check_sides
 
 __all__ = ["Bits", "OnEstimate", "measure_bits"]
 
@@ -149,6 +150,7 @@ class _Coder:
         squares, count = 0.0, 0
         for first, end in parts:
             part = pictures.read(first, end)
+            check_sides(model, part)
             posterior = encoded(model, to_signed(part))
             if posterior.certain:
                 return bare

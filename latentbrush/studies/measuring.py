@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -120,7 +121,10 @@ class Evaluation:
     def gathered(self, one: PictureSet, *, keep: bool = True) -> Gathered:
         """Any further set, by the same extractor."""
         share, watch = self.team.share, self.told(one.name)
-        own = gather(one, self.extractor, keep=keep, batch=self.batch, share=share, on_part=watch)
+
+        def own() -> Gathered:
+            return gather(one, self.extractor, keep=keep, batch=self.batch, share=share, on_part=watch)
+
         self.seen.append(self.team.merged(own))
         return self.seen[-1]
 
@@ -155,8 +159,9 @@ class Evaluation:
     def warnings(self, metrics: Sequence[str]) -> list[str]:
         """What makes the figures mean less than they seem to, of the sets that were looked at."""
         notes = [self.data.note] if isinstance(self.data, KnownStatistics) and self.data.note else []
+        sets = [*self.seen, *([self.data] if isinstance(self.data, KnownStatistics) else [])]
         return notes + [
-            warning for one in self.seen for warning in _warnings(one, frechet=bool({"fid", "sfid"} & {*metrics}))
+            warning for one in sets for warning in _warnings(one, frechet=bool({"fid", "sfid"} & {*metrics}))
         ]
 
 
@@ -183,6 +188,11 @@ def record(
     painted: Mapping[str, Any] | None = None,
 ) -> Measurement:
     """As `measurement`, of figures that no extractor's features were gathered for."""
+    for title, figure in figures.items():
+        if not math.isfinite(figure.value):
+            raise UserError(
+                f"{title} is {figure.value}; look at the pictures, or at the statistics they are compared with"
+            )
     return Measurement(
         metric=name,
         figures=dict(figures),
@@ -233,8 +243,8 @@ def _warnings(gathered: Gathered, *, frechet: bool) -> list[str]:
             f"{name}: only {gathered.distinct} of {count} pictures differ from one another; equal ones count as often "
             "as they come"
         )
-    width = gathered.running.finish().width if count > 1 else 0
-    if frechet and count <= width:
+    width = gathered.moments.width if frechet and count > 1 else 0
+    if count <= width:
         found.append(
             f"{name}: {count} pictures for features of {width} numbers; a Frechet distance of so few is biased "
             "upwards: compare it only at equal numbers, or take KID"

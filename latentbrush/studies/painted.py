@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from latentbrush.data.pixels import to_bytes
-from latentbrush.diffusion import OnStep, keep
+from latentbrush.diffusion import MAX_SEED, OnStep, keep
 from latentbrush.errors import UserError
 from latentbrush.model import LatentDiffusion
 from latentbrush.pipeline import paint, plan_of, resolve
@@ -38,6 +38,10 @@ class PaintedPictures:
         if not said:
             raise UserError("0 pictures are asked for; give at least 1")
         self.model, self.said, self.seed, self.on_step = model, list(said), seed, on_step
+        if seed + len(said) - 1 > MAX_SEED:
+            raise UserError(
+                f"seed {seed} and {len(said)} pictures: the last seed would be above {MAX_SEED}; choose a smaller seed"
+            )
         self._kept: dict[int, Tensor] = {}
         self.request = resolve(model, request or ImageRequest(prompt="", label=_label(said)))
 

@@ -22,7 +22,7 @@ from latentbrush.evaluation.sets import PictureSet
 from latentbrush.latents import decoded, encoded
 from latentbrush.model import LatentDiffusion
 
-__all__ = ["Rebuilder", "Rebuilt", "RebuiltPictures", "rebuild"]
+__all__ = ["Rebuilder", "Rebuilt", "RebuiltPictures", "check_sides", "rebuild"]
 
 REFUSAL = "the autoencoder's picture of an original is not finite; its weights are damaged: get them anew"
 
@@ -38,6 +38,15 @@ class Rebuilder(Protocol):
 
     def of(self, pictures: Tensor) -> Tensor:
         """uint8 (B, 3, H, W) -> the same, as it gives them back."""
+
+
+def check_sides(model: LatentDiffusion, pictures: Tensor) -> None:
+    """UserError for pictures (B, 3, H, W) whose sides the first stage's factor does not divide."""
+    (h, w), f = pictures.shape[-2:], model.factor
+    if h % f or w % f:
+        raise UserError(
+            f"pictures of {w}x{h} do not divide into the autoencoder's cells; give --size, a multiple of {f}"
+        )
 
 
 class RebuiltPictures:
@@ -58,12 +67,7 @@ class RebuiltPictures:
 
     def of(self, pictures: Tensor) -> Tensor:
         """uint8 (B, 3, H, W) through the autoencoder and back. UserError for sides that its factor does not divide."""
-        f = self.model.factor
-        if pictures.shape[-1] % f or pictures.shape[-2] % f:
-            h, w = pictures.shape[-2:]
-            raise UserError(
-                f"pictures of {w}x{h} do not divide into the autoencoder's cells of {f} pixels; give --size"
-            )
+        check_sides(self.model, pictures)
         latents = encoded(self.model, to_signed(pictures)).mode()
         return to_bytes(decoded(self.model, latents, lambda _: REFUSAL)).cpu()
 

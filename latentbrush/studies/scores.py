@@ -28,7 +28,8 @@ def clip_score(
     """
     said = [one for one in captions if isinstance(one, str)]
     if len(said) != painted.count:
-        raise UserError(f"{painted.count} pictures have {len(said)} captions; the CLIP score needs one for each")
+        told = f"{painted.count} pictures have {len(said)} captions"
+        raise UserError(f"{told}; the CLIP score needs one for each: give a model of words, or a folder with captions")
     parts = [scorer.texts(said[i : i + TEXTS]) for i in range(0, len(said), TEXTS)]
     cosines = (torch.cat(parts).double() * painted.features.double()).sum(1)
     scores = CLIPScores(cosines, sum(bool(scorer.tokenizer.cut(scorer.prefix + one)) for one in said))

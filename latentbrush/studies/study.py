@@ -78,6 +78,10 @@ class StudyRun:
             unlike = sorted(
                 key for key in {*began, *self._settings} if began.get(key, ...) != self._settings.get(key, ...)
             )
+            if began.get("study") != study.name:
+                raise UserError(
+                    f"{directory} holds the study {short(began.get('study'))}, not {study.name}; name another"
+                )
             if unlike:
                 key = unlike[0]
                 told = f"{key} was {short(began.get(key))} and is {short(self._settings.get(key))}"
@@ -91,10 +95,12 @@ class StudyRun:
     def results(self) -> dict[str, Figures]:
         """Of the cells that are done, in the study's order."""
         paths = {cell.name: self._result(cell) for cell in self.study.cells()}
-        return {name: read_json(path) for name, path in paths.items() if path.is_file()}
+        found = {name: read_json(path) for name, path in paths.items() if path.is_file()}
+        return {name: figures for name, figures in found.items() if figures}
 
     def remaining(self) -> list[Cell]:
-        return [cell for cell in self.study.cells() if not self._result(cell).is_file()]
+        done = self.results()
+        return [cell for cell in self.study.cells() if cell.name not in done]
 
     def do(self, cell: Cell) -> Figures:
         """Run one cell and keep its figures. ValueError, naming the cell, for figures that are not finite."""

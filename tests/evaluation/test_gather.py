@@ -165,7 +165,7 @@ from test_gather import Means, Pictures
 from latentbrush.evaluation.gather import gather
 from latentbrush.evaluation.processes import processes
 with processes() as team:
-    whole = team.merged(gather(Pictures(), Means(), keep=True, batch=4, share=team.share))
+    whole = team.merged(lambda: gather(Pictures(), Means(), keep=True, batch=4, share=team.share))
     if team.speaks:
         torch.save([team.world, whole.features, whole.moments.covariance, whole.digest], {out!r})
 """

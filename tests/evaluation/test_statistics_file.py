@@ -83,7 +83,7 @@ def test_adms_file(save, tmp_path):
     assert found.pooled.count == 0
     assert frechet_distance(found.pooled, moments([torch.from_numpy(features)])) == pytest.approx(0, abs=1e-10)
     assert frechet_distance(found.spatial, moments([torch.from_numpy(places)])) == pytest.approx(0, abs=1e-10)
-    assert pictures_held(tmp_path / "adm.npz") == 7
+    assert pictures_held(tmp_path / "adm.npz") == (7, 5, 4)
     batches = list(pictures_in(tmp_path / "adm.npz", batch=3))
     assert [tuple(batch.shape) for batch in batches] == [(3, 3, 5, 4), (3, 3, 5, 4), (1, 3, 5, 4)]
     assert torch.equal(torch.cat(batches), torch.from_numpy(pictures).permute(0, 3, 1, 2))

@@ -50,7 +50,7 @@ def test_records_captions_and_splits(tmp_path: Path) -> None:
 def test_without_splits_all_is_training_and_captions_are_asked_for(tmp_path: Path) -> None:
     folder = ImageFolder(_write(tmp_path, {"a.png": _plain("red")}))
     assert folder.select("train").records == folder.records
-    with pytest.raises(UserError, match=r"a\.png has no caption .* add a field 'text'"):
+    with pytest.raises(UserError, match=r"a\.png has no caption: give it a field 'text'"):
         _ = folder.captions
 
 

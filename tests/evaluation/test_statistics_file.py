@@ -125,7 +125,7 @@ BAD = {
     "objects": ({"feats": np.array([[{}]])}, "feats' cannot be read .*Python objects, which could run code"),
     "pictures": ({"arr_0": np.zeros((1, 2, 2, 3), np.uint8)}, "neither mu and sigma nor feats .* it holds pictures"),
     "other things": ({"weights": EYE}, r"\(but 'weights'\); give a file of statistics"),
-    "no count": ({"feats": EYE, "count": np.array(0)}, r"count is int64 \(\), needed is a whole number from 1"),
+    "no count": ({"feats": EYE, "count": np.array(0)}, r"count is int64 \(\), needed is a whole number from 2"),
     "many counts": ({"feats": EYE, "count": np.array([1, 2])}, r"count is int64 \(2,\)"),
     "no extractor": ({"feats": EYE, "extractor": np.array("{}")}, "describes no extractor"),
     "empty extractor": ({"feats": EYE, "extractor": np.array("")}, "extractor"),

@@ -99,6 +99,11 @@ def test_both_sides_of_the_distance_are_the_same_pictures(
     monkeypatch.setattr(bench, "_originals", seen)
     np.savez(tmp_path / EACH, psnr=np.zeros(60), features=(seen + 1.0).numpy())
     assert bench.each(ZOO[9], tmp_path).influences.abs().max() < 1e-9
+    # Twice all, and 1: the distance is |m + 1|^2 + tr S.
+    np.savez(tmp_path / EACH, psnr=np.zeros(60), features=(2 * seen + 1.0).numpy())
+    centred = seen - seen.mean(0)
+    expected = 2 * centred @ (seen.mean(0) + 1) + centred.square().sum(1) * 60 / 59
+    torch.testing.assert_close(bench.each(ZOO[9], tmp_path).influences, expected - expected.mean())
 
 
 @pytest.mark.parametrize("setting", [ZOO[0], ZOO[9]], ids=lambda setting: setting.name)

@@ -188,7 +188,7 @@ def _method(scores: Scores) -> list[str]:
         "Intervals come from how each pair of pictures moves the difference of two distances (the infinitesimal "
         "jackknife); where pictures are few for the numbers in a feature they are too wide, by less than resampling "
         "would make them. They tell what other captions and seeds would change, not what another training would; and "
-        "where the best of many is chosen, its lead is flattered. Of so many comparisons some are told apart by chance.",
+        "where the best of many is chosen, its lead is flattered. Of many comparisons, some are told apart by chance.",
     ]
 
 

@@ -19,13 +19,25 @@ from latentbrush.request import GuidanceRequest, ImageRequest, Sampling
 
 __all__ = ["COMMANDS", "MeasureOptions", "check_options", "measure_all", "measure_command"]
 
+OWN_OPTIONS = {
+    "fid": ("intervals",),
+    "kid": ("subset",),
+    "prc": ("neighbours",),
+    "is": ("splits",),
+    "memorisation": ("held_out",),
+    "reconstruction": ("lpips", "lpips_linear"),
+    "bpd": ("bits_steps",),
+}
+"""What one command reads and the others do not."""
+UNPAINTED, PAINTING = ("reconstruction", "bpd"), ("images", "steps", "sampler", "guidance")
+"""What measures a model's parts by real pictures, and what it therefore does not read."""
 LEAST = {"count": 1, "size": 1, "batch_size": 1, "subset": 2, "neighbours": 1, "splits": 1, "bits_steps": 2}
 """Of options that are whole numbers."""
 
 COMMANDS = {
     "fid": "Frechet distance of features, lower is better: FID where the features are Inception's.",
     "sfid": "The same of features of places: sFID, which sees where things lie.",
-    "kid": "Kernel distance of features, which does not depend on the number of pictures.",
+    "kid": "Kernel distance of features, whose expectation does not depend on the number of pictures.",
     "cmmd": "CLIP maximum mean discrepancy.",
     "is": "Inception score: how sure a classifier is, and how varied its answers are.",
     "prc": "Precision, recall, density and coverage by nearest neighbours; their intervals hold the other set fixed.",
@@ -70,6 +82,9 @@ class MeasureOptions:
     subset: Annotated[int | None, typer.Option(parser=whole, help="KID: pictures a subset; 1000, or half.")] = None
     neighbours: Annotated[int, typer.Option(parser=whole, help="Precision and recall: the k-th neighbour.")] = 3
     splits: Annotated[int, typer.Option(parser=whole, help="IS: parts.")] = 10
+    intervals: Annotated[
+        bool, typer.Option(help="The distance's 95% interval, for which all features are kept in memory.")
+    ] = True
     held_out: Annotated[
         Path | None,
         typer.Option(parser=filename, help="Memorisation: real pictures never trained on; the data's other splits."),
@@ -96,13 +111,15 @@ class MeasureOptions:
 
 
 def measure_command(name: str) -> Callable[..., None]:
-    """The command of one metric."""
+    """The command of one metric, with the options that it reads."""
 
     def command(options: MeasureOptions) -> None:
         run([name], options)
 
     command.__doc__ = COMMANDS[name]
-    return with_options(command, MeasureOptions)
+    own = OWN_OPTIONS.get(name, ())
+    others = {option for options in OWN_OPTIONS.values() for option in options} - {*own}
+    return with_options(command, MeasureOptions, without=(*others, *(PAINTING if name in UNPAINTED else ())))
 
 
 def measure_all(options: MeasureOptions) -> None:
@@ -126,7 +143,7 @@ def run(names: Sequence[str], options: MeasureOptions, *, all_that_can: bool = F
     outcomes: list[Outcome] = []
     notes: list[str] = []
     with processes() as team, report_folder(options, team) as new, work_bar() as on_part:
-        evaluation = evaluation_of(options, team, on_part)
+        evaluation = evaluation_of(names, options, team, on_part)
         for name in names:
             try:
                 outcomes.append(JOBS[name](evaluation, further))
@@ -156,6 +173,13 @@ def check_options(names: Sequence[str], options: MeasureOptions) -> None:
         raise UserError("one of --model and --images is needed: whose paintings, or which folder's pictures?")
     if options.model is not None and options.data is None:
         raise UserError("--data is needed with --model: the folder whose captions it paints")
+    if options.images is not None:
+        for name in ("steps", "sampler", "guidance"):
+            if getattr(options, name) is not None:
+                raise UserError(f"--{name} is of a model's paintings, and --images are there already; leave it out")
+    for path in (options.images, options.data):
+        if options.size is not None and path is not None and path.is_file():
+            raise UserError(f"--size {options.size}: the pictures of {path} have their own size; leave it out")
     for name, least in LEAST.items():
         value = getattr(options, name)
         if value is not None and value < least:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import get_args
+
+import torch
 
 from latentbrush.cli.measures import MeasureOptions, check_options
 from latentbrush.cli.progress import work_bar
@@ -16,56 +19,57 @@ from latentbrush.errors import UserError
 from latentbrush.evaluation.extractor import ExtractorIdentity
 from latentbrush.evaluation.inception_extractor import InceptionResize
 from latentbrush.evaluation.known import KnownStatistics, statistics_of
-from latentbrush.evaluation.measurement import Measurement
-from latentbrush.evaluation.metrics import MetricOptions
+from latentbrush.evaluation.measurement import Measurement, PictureSource
+from latentbrush.evaluation.metrics import METRICS, MetricOptions
 from latentbrush.evaluation.opening import open_extractor
 from latentbrush.evaluation.processes import Processes, processes
 from latentbrush.evaluation.sets import FolderPictures, NpzPictures, PictureSet
 from latentbrush.evaluation.statistics_file import holds_pictures, write_statistics
 from latentbrush.files import write_json
 from latentbrush.formats import load_model, replaced_folder
+from latentbrush.model import LatentDiffusion
 from latentbrush.reporting import report_libraries
 from latentbrush.studies.jobs import Outcome
 from latentbrush.studies.measuring import Evaluation, captions_for
 from latentbrush.studies.painted import PaintedPictures
-from latentbrush.studies.report import evaluation_page, spoken_spread
+from latentbrush.studies.report import evaluation_page, measured_by
 
 __all__ = ["evaluation_of", "keep_statistics", "report_folder", "tell", "write"]
 
 
-def evaluation_of(options: MeasureOptions, team: Processes, on_part: Callable[[str, int, int], None]) -> Evaluation:
-    """The sets that the options name, and what is to be known of them."""
-    extractor = open_extractor(options.extractor, choose_device(options.device), resize=_resize(options))
+UNPAINTED = frozenset(("reconstruction", "bpd"))
+"""What is measured of the data themselves; nothing is painted."""
+ALONE = frozenset((*UNPAINTED, "composition"))
+"""What several processes cannot share."""
+
+
+def evaluation_of(
+    names: Sequence[str], options: MeasureOptions, team: Processes, on_part: Callable[[str, int, int], None]
+) -> Evaluation:
+    """The sets that the options name, and what is to be known of them, for what is to be measured."""
+    if team.world > 1 and ALONE & {*names}:
+        raise UserError(f"{' and '.join(sorted(ALONE & {*names}))}: {team.world} processes cannot share it; run one")
+    device = choose_device(_own_device(options.device, team))
+    classes = bool({"is", "reconstruction"} & {*names})
+    extractor = open_extractor(options.extractor, device, resize=_resize(options), classes=classes)
     folder = None if options.data is None or options.data.is_file() else ImageFolder.found(options.data)
     data = folder if folder is None or options.split is None else folder.select(options.split)
-    model = size = None
+    model, size, few = None, options.size, options.count if {*names} <= UNPAINTED else None
     if options.model is not None:
-        model = load_model(options.model, sampler=options.sampler, device=options.device)
-    pictures: PictureSet
-    if options.images is not None:
-        size = options.size
-        if options.images.is_file():
-            pictures = NpzPictures(options.images, options.count)
-        else:
-            chosen = ImageFolder.found(options.images)
-            # Data have a split of their own to choose; without any, the split is the pictures'.
-            if options.data is None and options.split is not None:
-                chosen = chosen.select(options.split)
-            pictures = FolderPictures(chosen, size, options.count)
-    else:
-        assert model is not None
-        if data is None:
-            raise UserError(f"{options.data} has no captions for --model to paint; give a folder of pictures")
-        painted = PaintedPictures(model, captions_for(model, data, options.count), options.seed, options.request())
-        canvas = painted.request.canvas
-        size = canvas.width if options.size is None and canvas.width == canvas.height else options.size
-        pictures = painted
-    train, held_out = _trained(folder, options)
+        model = load_model(options.model, sampler=options.sampler, device=device)
+        if size is None and model.defaults.width == model.defaults.height:
+            size = model.defaults.width
+    real = _real(options, data, size, few, extractor.identity)
+    pictures = _measured(names, options, model, data, real)
+    frechet = {*names} <= {metric.name for metric in METRICS.values() if not metric.kept}
+    train, held_out = _trained(folder, options) if "memorisation" in names else (None, None)
     return Evaluation(
         pictures,
-        _real(options, data, size, extractor.identity),
+        real,
         extractor,
         MetricOptions(options.seed, options.subset, neighbours=options.neighbours, splits=options.splits),
+        keep=options.intervals or not frechet,
+        keep_real=not frechet,
         batch=options.batch_size,
         team=team,
         model=model,
@@ -76,6 +80,35 @@ def evaluation_of(options: MeasureOptions, team: Processes, on_part: Callable[[s
     )
 
 
+def _own_device(name: str, team: Processes) -> str:
+    """Each process its own card."""
+    if team.world > 1 and name == "auto" and torch.cuda.is_available():
+        return f"cuda:{int(os.environ.get('LOCAL_RANK', team.rank)) % torch.cuda.device_count()}"
+    return name
+
+
+def _measured(
+    names: Sequence[str],
+    options: MeasureOptions,
+    model: LatentDiffusion | None,
+    data: ImageFolder | None,
+    real: PictureSet | KnownStatistics | None,
+) -> PictureSet:
+    """The pictures that are there, or those that the model paints when they are read."""
+    if options.images is not None and options.images.is_file():
+        return NpzPictures(options.images, options.count)
+    if options.images is not None:
+        chosen = ImageFolder.found(options.images)
+        # Data have a split of their own to choose; without any, the split is the pictures'.
+        if options.data is None and options.split is not None:
+            chosen = chosen.select(options.split)
+        return FolderPictures(chosen, options.size, options.count)
+    assert model is not None
+    if {*names} <= UNPAINTED and real is not None and not isinstance(real, KnownStatistics):
+        return real
+    return PaintedPictures(model, captions_for(model, data, options.count), options.seed, options.request())
+
+
 def _resize(options: MeasureOptions) -> InceptionResize:
     for known in get_args(InceptionResize):
         if known == options.resize:
@@ -84,11 +117,15 @@ def _resize(options: MeasureOptions) -> InceptionResize:
 
 
 def _real(
-    options: MeasureOptions, folder: ImageFolder | None, size: int | None, identity: ExtractorIdentity
+    options: MeasureOptions,
+    folder: ImageFolder | None,
+    size: int | None,
+    most: int | None,
+    identity: ExtractorIdentity,
 ) -> PictureSet | KnownStatistics | None:
     """The data: pictures, or what is left of them."""
     if folder is not None:
-        return FolderPictures(folder, size)
+        return FolderPictures(folder, size, most)
     if options.data is None:
         return None
     return NpzPictures(options.data) if holds_pictures(options.data) else KnownStatistics(options.data, identity)
@@ -102,7 +139,7 @@ def keep_statistics(options: MeasureOptions, out: Path, *, features: bool, overw
     if out.exists() and (out.is_dir() or not overwrite):
         raise UserError(f"{out} is there already; choose another name, or replace the file (--overwrite)")
     with processes() as team, work_bar() as on_part:
-        evaluation = evaluation_of(options, team, on_part)
+        evaluation = evaluation_of(["fid"], options, team, on_part)
         evaluation.keep = features
         found = statistics_of(evaluation.painted)
         if team.speaks:
@@ -114,24 +151,28 @@ def _trained(folder: ImageFolder | None, options: MeasureOptions) -> tuple[Image
     if folder is None:
         return None, None
     if options.held_out is not None:
-        return folder, ImageFolder.found(options.held_out)
-    train, others = folder.divide("train")
-    return train, others
+        return folder.divide("train")[0] or folder, ImageFolder.found(options.held_out)
+    return folder.divide("train")
 
 
 def tell(found: Sequence[Measurement]) -> None:
     """A row a figure, and by what it was measured."""
     rows = [
-        [name, f"{one.value:.4g}", spoken_spread(one), "lower" if one.lower_is_better else "higher"]
+        [name, f"{one.value:.4g}", one.spread, one.better]
         for measurement in found
         for name, one in measurement.figures.items()
     ]
     print_table(rows, columns=("metric", "value", "spread", "better"), right=("value",))
-    first = found[0]
-    beside = "" if first.data is None else f" beside {first.data.count} of {first.data.name}"
-    print(f"{first.pictures.count} pictures of {first.pictures.name}{beside}")
-    told = first.extractor
-    print(f"features: {told['name']} at {told['side']} pixels ({told['resize']}, {told['precision']})")
+    for pictures, data in dict.fromkeys((_said(one.pictures), _said(one.data)) for one in found):
+        print(pictures if data in ("", pictures) else f"{pictures} beside {data}")
+    for line in measured_by(found):
+        print(line)
+
+
+def _said(source: PictureSource | None) -> str:
+    if source is None:
+        return ""
+    return f"{source.count or 'unknown'} pictures of {source.name}"
 
 
 @contextmanager

@@ -104,6 +104,83 @@ def zoo(
     carry_out(ZooStudy(bench, chosen), out, plan=plan, resume=resume)
 
 
+@study_app.command("rate-distortion")
+def rate_distortion(
+    out: OutOption,
+    model: Annotated[str, typer.Option(help="A shipped model's name, or a diffusers folder.")] = "emoji",
+    data: Annotated[
+        Path,
+        typer.Option(parser=filename, help="Pictures with a field split, of which train is what it was trained on."),
+    ] = Path("data/emoji"),
+    pictures: Annotated[int, typer.Option(parser=whole, help="Of each part, as far as there are so many.")] = 256,
+    bits_steps: Annotated[int, typer.Option(parser=whole, help="Of the bound; more are tighter.")] = 100,
+    seed: Annotated[int, typer.Option(parser=whole, help="Of the first picture's noise.")] = 0,
+    extractor: Annotated[str, typer.Option(help="A shipped CLIP's name, or a folder of one.")] = "emoji-clip",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps, ...: where to compute.")] = "auto",
+    plan: PlanOption = False,
+    resume: ResumeOption = False,
+) -> None:
+    """What do the bits of a picture buy?
+
+    Distortion against bits per dimension: diffusion level by level, the first stage, JPEG and PNG. At a paper's
+    scale: --model FOLDER --data FOLDER --pictures 5000 --bits-steps 1000.
+    """
+    from latentbrush.data.folder import ImageFolder
+    from latentbrush.evaluation.clip_extractor import CLIPExtractor
+    from latentbrush.formats import load_model
+    from latentbrush.studies.rate_distortion import RateDistortionStudy
+
+    folder, loaded = ImageFolder(data), load_model(model, device=device)
+    features = CLIPExtractor(extractor, loaded.device)
+    study = RateDistortionStudy(loaded, folder, features, pictures=pictures, steps=bits_steps, seed=seed)
+    carry_out(study, out, plan=plan, resume=resume)
+
+
+@study_app.command()
+def compression(
+    out: OutOption,
+    data: Annotated[
+        Path, typer.Option(parser=filename, help="The emoji world, as `latentbrush data emoji` draws it.")
+    ] = Path("data/emoji"),
+    factors: Annotated[str, typer.Option(help="Of compression, with commas between; 1 is none.")] = "1,2,4,8,16,32",
+    steps: Annotated[int, typer.Option(parser=whole, help="Of training, for every factor.")] = 4000,
+    stage_steps: Annotated[int, typer.Option(parser=whole, help="Of training each first stage.")] = 1000,
+    zoo: Annotated[
+        Path | None, typer.Option(parser=filename, help="A finished `study zoo`, to take its first stages.")
+    ] = None,
+    measures: Annotated[int, typer.Option(parser=whole, help="How often each training is measured.")] = 10,
+    pictures: Annotated[int, typer.Option(parser=whole, help="Painted at each measurement.")] = 192,
+    seed: Annotated[int, typer.Option(parser=whole, help="Of weights, batches, captions and noise.")] = 0,
+    extractor: Annotated[str, typer.Option(help="A shipped CLIP's name, or a folder of one.")] = "emoji-clip",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps, ...: where to compute.")] = "auto",
+    plan: PlanOption = False,
+    resume: ResumeOption = False,
+) -> None:
+    """How far should a first stage compress?
+
+    LDM-1 to LDM-32: Fréchet distance against training compute, a diffusion model for each factor, all of as many
+    parameters and steps.
+    """
+    from latentbrush.devices import choose_device
+    from latentbrush.evaluation.clip_extractor import CLIPExtractor
+    from latentbrush.studies.compression import CompressionStudy, parse_factors
+
+    chosen, where = parse_factors(factors), choose_device(device)
+    study = CompressionStudy(
+        data,
+        CLIPExtractor(extractor, where),
+        factors=chosen,
+        steps=steps,
+        stage_steps=stage_steps,
+        measures=measures,
+        pictures=pictures,
+        seed=seed,
+        zoo=zoo,
+        device=where,
+    )
+    carry_out(study, out, plan=plan, resume=resume)
+
+
 def _whole_numbers(text: str) -> list[int]:
     """Of at least 1, with commas between them."""
     numbers = [whole(part.strip()) for part in text.split(",")]

@@ -119,7 +119,10 @@ def variational_bound(
         else:
             small = _variances(Step(levels[i - 1], level))[0]
             large = _variances(Step(level, Level(1.0, 0.0)))[1]
-            chosen = _log_variance(variance, small, large, seen.log_var)
+            # For bytes, published code puts the posterior's variance in the fixed large one's place here.
+            as_published = variance == "fixed_large" or (variance is None and seen.log_var is None)
+            fixed = small if decoder == "bytes" and as_published else large
+            chosen = _log_variance(variance, small, fixed, seen.log_var)
             likelihood = discretised_log_likelihood if decoder == "bytes" else gaussian_log_density
             each = -likelihood(truth, estimate, chosen)
         nats.append(each.flatten(1).sum(1))

@@ -45,6 +45,11 @@ class ExtractorIdentity:
     resize: str
     precision: str
 
+    @property
+    def frechet(self) -> str:
+        """What its Frechet distance is called: FID is Inception's alone."""
+        return "FID" if self.name.startswith("Inception") else "FD"
+
     def to_json(self) -> dict[str, str | int]:
         return asdict(self)
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
 from latentbrush.errors import UserError
 from latentbrush.evaluation.statistics import Moments
 
-__all__ = ["frechet_distance", "symmetric_root"]
+__all__ = ["frechet_distance", "frechet_from", "symmetric_root"]
 
 
 def frechet_distance(first: Moments, second: Moments) -> float:
@@ -19,14 +21,24 @@ def frechet_distance(first: Moments, second: Moments) -> float:
     (fewer pictures than numbers in a feature) need neither a complex root nor an offset. UserError for features of
     unlike widths.
     """
-    if first.width != second.width:
-        raise UserError(
-            f"features of {first.width} and of {second.width} numbers have no distance; take both by one extractor"
-        )
+    return frechet_from(first)(second)
+
+
+def frechet_from(first: Moments) -> Callable[[Moments], float]:
+    """`frechet_distance` from one set to any number of others: the root of its covariance is taken once."""
     root = symmetric_root(first.covariance)
-    roots = torch.linalg.eigvalsh(root @ second.covariance @ root).clamp(min=0).sqrt().sum()
-    covariance = first.covariance.trace() + second.covariance.trace() - 2 * roots
-    return float((first.mean - second.mean).square().sum() + covariance)
+
+    def distance(second: Moments) -> float:
+        if first.width != second.width:
+            raise UserError(
+                f"features of {first.width} and of {second.width} numbers have no distance; take both by one extractor"
+            )
+        eigenvalues = torch.linalg.eigvalsh(root @ second.covariance @ root)
+        roots = eigenvalues.clamp(min=0).sqrt().sum()
+        covariance = first.covariance.trace() + second.covariance.trace() - 2 * roots
+        return float((first.mean - second.mean).square().sum() + covariance)
+
+    return distance
 
 
 def symmetric_root(covariance: Tensor) -> Tensor:

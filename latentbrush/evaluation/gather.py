@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 
 import torch
@@ -70,7 +70,7 @@ class Gathered:
     @property
     def digest(self) -> str:
         """Of the pictures as they were seen, whatever their order: equal sets have equal ones."""
-        return f"{sum(self.prints) % 2**64:016x}"
+        return digest_of_prints(self.prints)
 
     def add(self, place: int, pictures: Tensor, features: Features, *, keep: bool) -> None:
         """One part: uint8 (b, 3, H, W) and its features; `place`: its number in the set."""
@@ -142,6 +142,11 @@ def _parts(count: int, batch: int, share: tuple[int, int]) -> Iterator[tuple[int
     for place, first in enumerate(range(0, count, batch)):
         if place % world == rank:
             yield place, first, min(first + batch, count)
+
+
+def digest_of_prints(prints: Iterable[int]) -> str:
+    """Of a set of pictures by the `fingerprints` of each, whatever their order."""
+    return f"{sum(prints) % 2**64:016x}"
 
 
 def fingerprints(pictures: Tensor) -> Tensor:

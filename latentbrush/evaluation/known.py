@@ -40,8 +40,9 @@ class KnownStatistics(Gathered):
 
     @property
     def count(self) -> int:
-        """0 where the file does not say it."""
-        return self.statistics.count or 0
+        """0 where the file neither says it nor holds the features."""
+        features = self.statistics.features
+        return self.statistics.count or (0 if features is None else len(features))
 
     @property
     def distinct(self) -> int:

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from latentbrush.errors import UserError, one_line, short
 from latentbrush.files import read_json
 
-__all__ = ["Measurement", "PictureSource", "check_alike", "compared", "read_measurements"]
+__all__ = ["Figure", "Measurement", "PictureSource", "check_alike", "compared", "read_measurements"]
 
 
 class _Block(BaseModel):
@@ -29,22 +29,37 @@ class PictureSource(_Block):
     digest: str
 
 
-class Value(_Block):
+class Figure(_Block):
+    """A number, with its 95% interval, or the deviation that papers print beside it.
+
+    `lower_is_better`: None for a number that is to be read, not to be raised or lowered.
+    """
+
     value: float
-    lower_is_better: bool
+    lower_is_better: bool | None
     interval: tuple[float, float] | None = None
     deviation: float | None = None
 
+    @property
+    def better(self) -> str:
+        return {True: "lower", False: "higher", None: ""}[self.lower_is_better]
+
+    @property
+    def spread(self) -> str:
+        if self.interval is not None:
+            return f"{self.interval[0]:.4g} to {self.interval[1]:.4g}"
+        return "" if self.deviation is None else f"± {self.deviation:.2g}"
+
 
 class Measurement(_Block):
-    """`extractor`: an `ExtractorIdentity`; `settings`: of the metric, its seed among them; `painted`: by what and how,
-    where a model painted the pictures."""
+    """`extractor`: an `ExtractorIdentity`, None where no features were compared; `settings`: of the metric, its seed
+    among them, and nothing that was found; `painted`: the model that was measured, and how it painted."""
 
     metric: str
-    figures: Mapping[str, Value]
+    figures: Mapping[str, Figure]
     pictures: PictureSource
     data: PictureSource | None
-    extractor: Mapping[str, str | int]
+    extractor: Mapping[str, str | int] | None
     settings: Mapping[str, Any]
     painted: Mapping[str, Any] | None = None
     versions: Mapping[str, str]
@@ -52,9 +67,9 @@ class Measurement(_Block):
 
 LIKE: Mapping[str, Callable[[Measurement], Any]] = {
     "the metric": lambda one: one.metric,
-    "the extractor's weights": lambda one: one.extractor.get("digest"),
-    "the extractor's resize filter": lambda one: (one.extractor.get("resize"), one.extractor.get("side")),
-    "the extractor's precision": lambda one: one.extractor.get("precision"),
+    "the extractor's weights": lambda one: (one.extractor or {}).get("digest"),
+    "the extractor's resize filter": lambda one: [(one.extractor or {}).get(key) for key in ("resize", "side")],
+    "the extractor's precision": lambda one: (one.extractor or {}).get("precision"),
     "the number of pictures": lambda one: one.pictures.count,
     "the pictures' size": lambda one: one.pictures.size,
     "the data": lambda one: None if one.data is None else (one.data.count, one.data.digest),
@@ -93,8 +108,7 @@ def compared(evaluations: Sequence[tuple[str, Sequence[Measurement]]]) -> list[l
         for figure in first.figures:
             values = [one.figures[figure] for _, one in alike if figure in one.figures]
             if len(values) == len(alike):
-                better = "lower" if values[0].lower_is_better else "higher"
-                rows.append([figure, *(f"{value.value:.4g}" for value in values), better])
+                rows.append([figure, *(f"{value.value:.4g}" for value in values), values[0].better])
     return rows
 
 

@@ -7,25 +7,15 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from latentbrush.errors import UserError
 from latentbrush.evaluation.bootstrap import frechet_interval, mean_interval
 from latentbrush.evaluation.frechet import frechet_distance
 from latentbrush.evaluation.gather import Gathered
 from latentbrush.evaluation.inception_score import inception_score
 from latentbrush.evaluation.kernel import KID_SUBSET, KID_SUBSETS, clip_mmd, kid
 from latentbrush.evaluation.manifold import memberships
+from latentbrush.evaluation.measurement import Figure
 
-__all__ = ["METRICS", "Figure", "Metric", "MetricOptions", "mean_figure"]
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A number, with its 95% interval, or the deviation that papers print beside it. `lower`: is less better?"""
-
-    value: float
-    lower: bool
-    interval: tuple[float, float] | None = None
-    deviation: float | None = None
+__all__ = ["METRICS", "Metric", "MetricOptions", "kid_subset", "mean_figure"]
 
 
 @dataclass(frozen=True)
@@ -47,12 +37,11 @@ Compute = Callable[[Gathered, Gathered, MetricOptions], dict[str, Figure]]
 
 @dataclass(frozen=True)
 class Metric:
-    """`title`: as papers write it; `kept`: whether it needs the features themselves; `data`: whether it needs real
-    pictures; `settings`: which of the options it reads."""
+    """`title`: as papers write it; `kept`: whether it needs every real picture's features; `data`: whether it needs
+    real pictures at all; `settings`: which of the options it reads."""
 
     name: str
     title: str
-    help: str
     compute: Compute
     kept: bool = True
     data: bool = True
@@ -60,33 +49,39 @@ class Metric:
 
 
 def _fid(painted: Gathered, real: Gathered, options: MetricOptions) -> dict[str, Figure]:
+    name = painted.identity.frechet
     if not painted.kept:
-        return {"FD": Figure(frechet_distance(painted.moments, real.moments), lower=True)}
+        return {name: Figure(value=frechet_distance(painted.moments, real.moments), lower_is_better=True)}
     found = frechet_interval(painted.features, real.moments)
-    return {"FD": Figure(found.estimate, lower=True, interval=(found.low, found.high))}
+    return {name: Figure(value=found.estimate, lower_is_better=True, interval=(found.low, found.high))}
 
 
 def _sfid(painted: Gathered, real: Gathered, options: MetricOptions) -> dict[str, Figure]:
-    return {"sFD": Figure(frechet_distance(painted.spatial_moments, real.spatial_moments), lower=True)}
+    value = frechet_distance(painted.spatial_moments, real.spatial_moments)
+    return {f"s{painted.identity.frechet}": Figure(value=value, lower_is_better=True)}
 
 
 def _kid(painted: Gathered, real: Gathered, options: MetricOptions) -> dict[str, Figure]:
-    least = min(painted.count, real.count)
-    # Subsets of all there is would all be one, and have no deviation.
-    size = max(2, min(KID_SUBSET, least // 2)) if options.subset is None else options.subset
+    size = kid_subset(painted, real, options)
     value, deviation = kid(painted.features, real.features, subsets=options.subsets, size=size, seed=options.seed)
-    return {"KID": Figure(value, lower=True, deviation=deviation)}
+    return {"KID": Figure(value=value, lower_is_better=True, deviation=deviation)}
+
+
+def kid_subset(painted: Gathered, real: Gathered, options: MetricOptions) -> int:
+    """The size of KID's subsets: what is asked for, or the papers' 1000, or half of what there is."""
+    if options.subset is not None:
+        return options.subset
+    # Subsets of all there is would all be one, and have no deviation.
+    return max(2, min(KID_SUBSET, min(len(painted.features), len(real.features)) // 2))
 
 
 def _cmmd(painted: Gathered, real: Gathered, options: MetricOptions) -> dict[str, Figure]:
-    if not painted.identity.name.startswith("clip"):
-        raise UserError(f"CMMD is defined on CLIP's embeddings, not on those of {painted.identity.name}; give a CLIP")
-    return {"CMMD": Figure(clip_mmd(painted.features, real.features), lower=True)}
+    return {"CMMD": Figure(value=clip_mmd(painted.features, real.features), lower_is_better=True)}
 
 
 def _is(painted: Gathered, real: Gathered, options: MetricOptions) -> dict[str, Figure]:
     value, deviation = inception_score(painted.logits, options.splits, options.seed)
-    return {"IS": Figure(value, lower=False, deviation=deviation)}
+    return {"IS": Figure(value=value, lower_is_better=False, deviation=deviation)}
 
 
 def _prc(painted: Gathered, real: Gathered, options: MetricOptions) -> dict[str, Figure]:
@@ -104,32 +99,17 @@ def _prc(painted: Gathered, real: Gathered, options: MetricOptions) -> dict[str,
 def mean_figure(values: Tensor, seed: int, *, lower: bool, clusters: Sequence[Hashable] | None = None) -> Figure:
     """The mean of (n,) with its interval; what belongs to one of `clusters` (n,) is drawn together."""
     found = mean_interval(values, clusters=clusters, seed=seed)
-    return Figure(found.estimate, lower, (found.low, found.high))
+    return Figure(value=found.estimate, lower_is_better=lower, interval=(found.low, found.high))
 
 
 METRICS: Mapping[str, Metric] = {
     metric.name: metric
     for metric in (
-        Metric("fid", "FID", "Frechet distance of the features (Heusel et al. 2017).", _fid, kept=False),
-        Metric("sfid", "sFID", "The same of features of places (Nash et al. 2021).", _sfid, kept=False),
-        Metric(
-            *("kid", "KID", "Kernel distance, without FID's bias by N (Binkowski et al. 2018).", _kid),
-            settings=("subset", "subsets", "seed"),
-        ),
-        Metric("cmmd", "CMMD", "Discrepancy of CLIP's embeddings (Jayasumana et al. 2024).", _cmmd),
-        Metric(
-            *("is", "IS", "Inception score: how sure and how varied (Salimans et al. 2016).", _is),
-            data=False,
-            settings=("splits", "seed"),
-        ),
-        Metric(
-            *(
-                "prc",
-                "Precision and recall",
-                "Precision, recall, density and coverage by nearest neighbours.",
-                _prc,
-            ),
-            settings=("neighbours", "seed"),
-        ),
+        Metric("fid", "FID", _fid, kept=False),
+        Metric("sfid", "sFID", _sfid, kept=False),
+        Metric("kid", "KID", _kid, settings=("subset", "subsets", "seed")),
+        Metric("cmmd", "CMMD", _cmmd),
+        Metric("is", "IS", _is, data=False, settings=("splits", "seed")),
+        Metric("prc", "Precision and recall", _prc, settings=("neighbours", "seed")),
     )
 }

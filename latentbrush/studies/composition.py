@@ -136,6 +136,11 @@ class Composition:
     scores: dict[str, PartScore]
     paintings: list[Painting]
 
+    @property
+    def paintings_of(self) -> Tensor:
+        """All of them, uint8 (n, 3, H, W)."""
+        return torch.stack([painting.picture for painting in self.paintings])
+
     def to_json(self) -> dict[str, Any]:
         """All figures; `ceiling` by itself is the test half's."""
         request, originals = self.study.request, self.study.originals

@@ -12,11 +12,10 @@ from latentbrush.diffusion import Denoised, Level
 from latentbrush.errors import UserError
 from latentbrush.evaluation.clip_extractor import CLIPExtractor
 from latentbrush.evaluation.clip_score import CLIPScorer
-from latentbrush.evaluation.extractor import ExtractorIdentity
-from latentbrush.evaluation.gather import Gathered
+from latentbrush.evaluation.gather import digest_of_prints, fingerprints
 from latentbrush.evaluation.known import KnownStatistics
-from latentbrush.evaluation.measurement import Measurement, PictureSource
-from latentbrush.evaluation.metrics import METRICS, Figure
+from latentbrush.evaluation.measurement import Figure, Measurement, PictureSource
+from latentbrush.evaluation.metrics import METRICS
 from latentbrush.evaluation.nearest import SHIFT
 from latentbrush.evaluation.perceptual import perceptual_distance
 from latentbrush.evaluation.sets import FolderPictures, PictureSet
@@ -24,7 +23,7 @@ from latentbrush.reporting import Item, Picture
 from latentbrush.studies.composition import CompositionStudy
 from latentbrush.studies.exhibits import bits_plot, nearest_pairs, pairs, score_extremes
 from latentbrush.studies.likelihood import measure_bits
-from latentbrush.studies.measuring import Evaluation, captions_for, measurement, record
+from latentbrush.studies.measuring import Evaluation, measurement, record, said_of, source_of
 from latentbrush.studies.painted import PaintedPictures
 from latentbrush.studies.rebuilt import RebuiltPictures, rebuild
 from latentbrush.studies.scores import clip_score, memorised
@@ -59,12 +58,22 @@ def _metric(name: str) -> Job:
     return lambda evaluation, further: Outcome(evaluation.measure(METRICS[name]))
 
 
-def _clip_score(evaluation: Evaluation, further: Further) -> Outcome:
-    extractor, pictures = evaluation.extractor, evaluation.pictures
+def _cmmd(evaluation: Evaluation, further: Further) -> Outcome:
+    _clip_of(evaluation, "CMMD")
+    return Outcome(evaluation.measure(METRICS["cmmd"]))
+
+
+def _clip_of(evaluation: Evaluation, what: str) -> CLIPExtractor:
+    extractor = evaluation.extractor
     if not isinstance(extractor, CLIPExtractor):
-        raise UserError(f"the CLIP score needs a CLIP, not {extractor.identity.name}; give one with --extractor")
+        raise UserError(f"{what} needs a CLIP's embeddings, not {extractor.identity.name}'s; give one with --extractor")
+    return extractor
+
+
+def _clip_score(evaluation: Evaluation, further: Further) -> Outcome:
+    scorer, pictures = CLIPScorer(_clip_of(evaluation, "the CLIP score")), evaluation.pictures
     captions = captions_of(pictures)
-    figures, scores = clip_score(evaluation.painted, captions, CLIPScorer(extractor), evaluation.options.seed)
+    figures, scores = clip_score(evaluation.painted, captions, scorer, evaluation.options.seed)
     settings = {"seed": evaluation.options.seed, "captions_cut": scores.cut}
     return Outcome(
         evaluation.measurement("clip-score", figures, None, settings),
@@ -80,7 +89,7 @@ def _memorisation(evaluation: Evaluation, further: Further) -> Outcome:
         )
     known, unknown = evaluation.gathered(train), evaluation.gathered(held_out)
     figures, found = memorised(evaluation.painted, known, unknown)
-    settings = {"alpha": found.alpha, "neighbours": found.paintings.distances.shape[1], "held_out": unknown.count}
+    settings = {"alpha": found.alpha, "held_out": unknown.digest}
     return Outcome(
         evaluation.measurement("memorisation", figures, known, settings),
         lambda: nearest_pairs(evaluation.pictures, train, found),
@@ -97,8 +106,9 @@ def _reconstruction(evaluation: Evaluation, further: Further) -> Outcome:
     )
     seed = evaluation.options.seed
     settings = {"PSIM": distance.identity.name, "PSIM_digest": distance.identity.digest, "seed": seed}
+    sets = (found.rebuilt, found.originals)
     return Outcome(
-        measurement("reconstruction", found.figures(seed), (found.rebuilt, found.originals), settings),
+        measurement("reconstruction", found.figures(seed), sets, settings, evaluation.measured_model),
         lambda: pairs("original", data, "rebuilt", rebuilt),
     )
 
@@ -111,18 +121,17 @@ def _bits(evaluation: Evaluation, further: Further) -> Outcome:
     found = measure_bits(
         model,
         data,
-        captions_for(model, data.folder, len(data)),
+        said_of(model, data),
         steps=further.bits_steps,
         seed=seed,
         batch=evaluation.batch,
         on_call=evaluation.told("bits per dimension"),
     )
-    settings = {"steps": further.bits_steps, "seed": seed, "decoder_deviation": found.deviation}
-    seen: Gathered = evaluation.gathered(data) if evaluation.real is None else evaluation.real
-    return Outcome(
-        measurement("bpd", found.figures(seed), (seen, None), settings),
-        lambda: bits_plot(found),
-    )
+    settings = {"steps": further.bits_steps, "variance": "learned, else the fixed larger", "seed": seed}
+    assert evaluation.real is not None
+    source = source_of(evaluation.real)
+    measured = record("bpd", found.figures(seed), (source, source), None, settings, evaluation.measured_model)
+    return Outcome(measured, lambda: bits_plot(found))
 
 
 def _composition(evaluation: Evaluation, further: Further) -> Outcome:
@@ -140,17 +149,26 @@ def _composition(evaluation: Evaluation, further: Further) -> Outcome:
 
     found = study.run(on_step)
     figures = {
-        f"composition accuracy, {name.replace('_', ' ')}": Figure(score.right.accuracy, False, score.right.interval)
+        f"composition accuracy, {name.replace('_', ' ')}": Figure(
+            value=score.right.accuracy, lower_is_better=False, interval=score.right.interval
+        )
         for name, score in found.scores.items()
     }
-    count, side = len(found.paintings), model.defaults.width
-    source = PictureSource(
-        name="paintings of held-out and trained captions", count=count, distinct=count, size=(side, side), digest=""
+    figures["composition accuracy, test, the autoencoder's ceiling"] = Figure(
+        value=found.scores["test"].ceiling, lower_is_better=None
     )
-    settings = {"seeds": further.seeds, "shift": SHIFT, "ceiling": found.scores["test"].ceiling}
-    nearest = ExtractorIdentity("nearest original, in pixels", "none", side, "none", "exact").to_json()
-    measured = record("composition", figures, (source, None), nearest, settings, found.to_json()["painted_by"])
+    sources = (_source("paintings", found.paintings_of), _source(str(folder.directory), study.originals.pictures))
+    settings = {"seeds": further.seeds, "shift": SHIFT}
+    measured = record("composition", figures, sources, None, settings, found.to_json()["painted_by"])
     return Outcome(measured, lambda: [Picture(found.sheet("Composition"), "what is nearest to each painting")])
+
+
+def _source(name: str, pictures: Tensor) -> PictureSource:
+    prints = fingerprints(pictures).tolist()
+    size = (pictures.shape[-2], pictures.shape[-1])
+    return PictureSource(
+        name=name, count=len(prints), distinct=len(set(prints)), size=size, digest=digest_of_prints(prints)
+    )
 
 
 def captions_of(pictures: PictureSet) -> Sequence[str | int | None]:
@@ -165,6 +183,7 @@ def captions_of(pictures: PictureSet) -> Sequence[str | int | None]:
 
 JOBS: Mapping[str, Job] = {
     **{name: _metric(name) for name in METRICS},
+    "cmmd": _cmmd,
     "clip-score": _clip_score,
     "memorisation": _memorisation,
     "reconstruction": _reconstruction,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from latentbrush.data.pixels import to_signed
-from latentbrush.diffusion import Bound, Level, PictureNoise, bound_levels, variational_bound
+from latentbrush.diffusion import Bound, Denoise, Denoised, Level, PictureNoise, bound_levels, variational_bound
+from latentbrush.diffusion.bound import Decoder
 from latentbrush.evaluation.bits import (
     RateDistortion,
     StageNats,
@@ -19,15 +21,17 @@ from latentbrush.evaluation.bits import (
     rate_distortion,
     stage_nats,
 )
-from latentbrush.evaluation.metrics import Figure, mean_figure
+from latentbrush.evaluation.measurement import Figure
+from latentbrush.evaluation.metrics import mean_figure
 from latentbrush.evaluation.sets import PictureSet
 from latentbrush.latents import decoded, encoded
 from latentbrush.model import LatentDiffusion
 from latentbrush.nn import Pixels, Posterior
 
-__all__ = ["Bits", "measure_bits"]
+__all__ = ["Bits", "OnEstimate", "measure_bits"]
 
 BYTES = 127.5
+OnEstimate = Callable[[int, Level, Tensor], None]
 REFUSAL = "the autoencoder's picture of an original is not finite; its weights are damaged: get them anew"
 
 
@@ -52,6 +56,8 @@ class Bits:
             found["bits per dimension"] = mean_figure(self.pixels, seed, lower=True)
         if not self.bare:
             found["bits per latent dimension"] = mean_figure(self.latents, seed, lower=True)
+        if self.deviation is not None:
+            found["deviation of the decoder, 1/255"] = Figure(value=self.deviation, lower_is_better=True)
         return found
 
 
@@ -65,11 +71,13 @@ def measure_bits(
     seed: int = 0,
     batch: int = 64,
     on_call: Callable[[int, int], None] | None = None,
+    on_estimate: OnEstimate | None = None,
 ) -> Bits:
     """The variational bound of real pictures, picture i told by said[i], in `steps` steps (None: all there are).
 
     Without guidance, of which a likelihood knows nothing. All of picture i's noise is that of seed + i. `on_call(done,
-    total)` counts network calls. UserError for what the model cannot do.
+    total)` counts network calls; `on_estimate(first, level, x0)` is told what the network makes of the pictures from
+    the first-th on at each level. UserError for what the model cannot do.
     """
     levels = bound_levels(model.schedule, steps)
     parts = [(first, min(first + batch, len(pictures))) for first in range(0, len(pictures), batch)]
@@ -88,7 +96,11 @@ def measure_bits(
         noise = _noise(model, pictures.read(first, first + 1), range(seed + first, seed + end))
         x0, stage = coder.latents(pictures.read(first, end), noise)
         stages += [] if stage is None else [stage]
-        bounds.append(_bound(model, x0, said[first:end], levels, noise, called, bytes_=coder.pixels))
+        denoise: Denoise = model.denoiser(model.text(list(said[first:end])))
+        if on_estimate is not None:
+            denoise = _Told(denoise, partial(on_estimate, first))
+        form: Decoder = "bytes" if coder.pixels else "density"
+        bounds.append(variational_bound(denoise, x0, levels, noise, decoder=form, on_level=called))
     whole = join_bounds(bounds)
     in_pixels = None
     if coder.pixels:
@@ -99,18 +111,19 @@ def measure_bits(
     return Bits(in_pixels, whole.bits, rate_distortion(whole, pixels=coder.pixels), deviation, coder.pixels)
 
 
-def _bound(
-    model: LatentDiffusion,
-    x0: Tensor,
-    said: Sequence[str | int | None],
-    levels: Sequence[Level],
-    noise: PictureNoise,
-    called: Callable[[int], None],
-    *,
-    bytes_: bool,
-) -> Bound:
-    denoise = model.denoiser(model.text(list(said)))
-    return variational_bound(denoise, x0, levels, noise, decoder="bytes" if bytes_ else "density", on_level=called)
+class _Told:
+    """A denoiser whose estimates someone is told of."""
+
+    def __init__(self, inner: Denoise, tell: Callable[[Level, Tensor], None]) -> None:
+        self.inner, self.tell = inner, tell
+
+    def __call__(self, x: Tensor, level: Level) -> Denoised:
+        seen = self.inner(x, level)
+        self.tell(level, seen.x0)
+        return seen
+
+    def read(self, raw: Tensor, x: Tensor, level: Level) -> Denoised:
+        return self.inner.read(raw, x, level)
 
 
 def _noise(model: LatentDiffusion, picture: Tensor, seeds: Sequence[int]) -> PictureNoise:

@@ -16,43 +16,67 @@ from latentbrush.errors import UserError
 from latentbrush.evaluation.extractor import Extractor
 from latentbrush.evaluation.gather import Gathered, gather
 from latentbrush.evaluation.known import KnownStatistics
-from latentbrush.evaluation.measurement import Measurement, PictureSource, Value
-from latentbrush.evaluation.metrics import Figure, Metric, MetricOptions
+from latentbrush.evaluation.measurement import Figure, Measurement, PictureSource
+from latentbrush.evaluation.metrics import Metric, MetricOptions, kid_subset
 from latentbrush.evaluation.processes import Processes
-from latentbrush.evaluation.sets import PictureSet
+from latentbrush.evaluation.sets import FolderPictures, PictureSet
 from latentbrush.formats import record_of
 from latentbrush.model import LatentDiffusion
-from latentbrush.pipeline import plan_of
-from latentbrush.request import Batch
+from latentbrush.pipeline import plan_of, resolve
+from latentbrush.request import Batch, ImageRequest
 from latentbrush.studies.painted import PaintedPictures
 
-__all__ = ["Evaluation", "captions_for", "measurement", "painted_by", "record"]
+__all__ = ["Evaluation", "captions_for", "measurement", "painted_by", "record", "said_of", "source_of"]
 
 Progress = Callable[[str, int, int], None]
 
 
-def captions_for(model: LatentDiffusion, folder: ImageFolder, count: int | None) -> list[str | int | None]:
+def captions_for(model: LatentDiffusion, folder: ImageFolder | None, count: int | None) -> list[str | int | None]:
     """What `count` pictures are painted of: an even selection of the folder's captions, one each by default; for a
     model of classes each class in turn; for one without either, nothing.
 
-    UserError where the model reads words and the folder has none.
+    UserError where the model reads words and the folder has none, and where nothing says how many.
     """
-    many = len(folder) if count is None else count
-    if many < 1:
-        raise UserError(f"{many} pictures are asked for; give at least 1")
+    if count is None and folder is None:
+        raise UserError("how many pictures are to be painted? the data do not say it; give --count, such as 1000")
+    many = len(folder) if count is None and folder is not None else count
+    assert many is not None
     if isinstance(model.text, LabelConditioner):
         classes = model.text.classes
         return [None if classes is None else i % classes for i in range(many)]
+    if folder is None:
+        raise UserError(
+            "the model reads words, and the data have no captions to paint; give a folder with a metadata.jsonl"
+        )
     captions, n = folder.captions, len(folder)
     # More pictures than captions: every caption again, from another noise.
     return [captions[i % n if many > n else i * n // many] for i in range(many)]
+
+
+def said_of(model: LatentDiffusion, pictures: FolderPictures) -> list[str | int | None]:
+    """What real pictures are, in the model's words: their captions, or labels; None for a model that reads neither.
+
+    UserError where their records do not say it.
+    """
+    records = [pictures.folder.records[i] for i in pictures.indices]
+    if not isinstance(model.text, LabelConditioner):
+        captions = pictures.folder.captions
+        return [captions[i] for i in pictures.indices]
+    if model.text.classes is None:
+        return [None] * len(records)
+    for record in records:
+        if type(record.get("label")) is not int:
+            raise UserError(f"{record['file_name']} has no label for a model of classes; add 'label', a whole number")
+        model.text.check(record["label"])
+    return [record["label"] for record in records]
 
 
 @dataclass
 class Evaluation:
     """What all metrics of one call share: each set is read, or painted, once, and only if one asks for it.
 
-    `keep`: the features of every picture, 4 bytes a number, which all but moments need. `model`: whose first stage and
+    `keep`: the features of every measured picture, 4 bytes a number, which intervals and all but moments need;
+    `keep_real`: of every real one. `model`: whose first stage and
     likelihood are measured; `folder`: all of the data, whatever split; `train`, `held_out`: what it was trained on,
     and real pictures that it was not. `on_part(name, done, total)` is called as parts of a set are done.
     """
@@ -62,6 +86,7 @@ class Evaluation:
     extractor: Extractor
     options: MetricOptions = field(default_factory=MetricOptions)
     keep: bool = True
+    keep_real: bool = True
     batch: int = 64
     team: Processes = field(default_factory=Processes)
     model: LatentDiffusion | None = None
@@ -75,13 +100,15 @@ class Evaluation:
     def real(self) -> Gathered | None:
         if isinstance(self.data, KnownStatistics):
             return self.data
-        return None if self.data is None else self.gathered(self.data)
+        return None if self.data is None else self.gathered(self.data, keep=self.keep_real)
 
     @cached_property
     def painted(self) -> Gathered:
         """UserError for pictures of another size than the data's: each would be resized by another ratio."""
         real = self.real  # the cheap one first: what is wrong with it is said before hours of painting
-        painted = self.gathered(self.pictures)
+        if len(self.pictures) < 2:
+            raise UserError(f"{len(self.pictures)} picture is too few to measure; give at least 2")
+        painted = self.gathered(self.pictures, keep=self.keep)
         if real is not None and real.size is not None and painted.size is not None and painted.size != real.size:
             (h, w), (h2, w2) = painted.size, real.size
             raise UserError(
@@ -90,10 +117,10 @@ class Evaluation:
             )
         return painted
 
-    def gathered(self, one: PictureSet) -> Gathered:
+    def gathered(self, one: PictureSet, *, keep: bool = True) -> Gathered:
         """Any further set, by the same extractor."""
         share, watch = self.team.share, self.told(one.name)
-        own = gather(one, self.extractor, keep=self.keep, batch=self.batch, share=share, on_part=watch)
+        own = gather(one, self.extractor, keep=keep, batch=self.batch, share=share, on_part=watch)
         self.seen.append(self.team.merged(own))
         return self.seen[-1]
 
@@ -108,6 +135,8 @@ class Evaluation:
         real = self.real if metric.data else None
         figures = metric.compute(self.painted, self.painted if real is None else real, self.options)
         settings = {name: value for name, value in asdict(self.options).items() if name in metric.settings}
+        if real is not None and "subset" in settings:
+            settings["subset"] = kid_subset(self.painted, real, self.options)
         return self.measurement(metric.name, figures, real, settings)
 
     def measurement(
@@ -116,6 +145,12 @@ class Evaluation:
         """Of the pictures: `measurement`, with what painted them."""
         painted = painted_by(self.pictures) if isinstance(self.pictures, PaintedPictures) else None
         return measurement(name, figures, (self.painted, real), settings, painted)
+
+    @property
+    def measured_model(self) -> dict[str, Any]:
+        """The files of the model whose own parts are measured."""
+        assert self.model is not None
+        return model_files(self.model)
 
     def warnings(self, metrics: Sequence[str]) -> list[str]:
         """What makes the figures mean less than they seem to, of the sets that were looked at."""
@@ -135,7 +170,7 @@ def measurement(
     """A record of `figures`; `sets`: what was measured, and beside what."""
     pictures, real = sets
     identity = pictures.identity.to_json()
-    sources = (_source(pictures), None if real is None else _source(real))
+    sources = (source_of(pictures), None if real is None else source_of(real))
     return record(name, figures, sources, identity, settings, painted)
 
 
@@ -143,14 +178,14 @@ def record(
     name: str,
     figures: Mapping[str, Figure],
     sources: tuple[PictureSource, PictureSource | None],
-    extractor: Mapping[str, str | int],
+    extractor: Mapping[str, str | int] | None,
     settings: Mapping[str, Any],
     painted: Mapping[str, Any] | None = None,
 ) -> Measurement:
     """As `measurement`, of figures that no extractor's features were gathered for."""
     return Measurement(
         metric=name,
-        figures={name: _value(figure) for name, figure in figures.items()},
+        figures=dict(figures),
         pictures=sources[0],
         data=sources[1],
         extractor=extractor,
@@ -158,6 +193,17 @@ def record(
         painted=painted,
         versions={"latentbrush": version("latentbrush"), "torch": torch.__version__},
     )
+
+
+def model_files(model: LatentDiffusion) -> dict[str, Any]:
+    """As every picture's record has them."""
+    request = resolve(model, ImageRequest(prompt="", label=0 if _classes(model) else None))
+    record = record_of(model, request, index=0, batch=Batch(first=0, size=1), steps_run=0)
+    return record.model_dump(mode="json", include={"model", "machine"})
+
+
+def _classes(model: LatentDiffusion) -> int | None:
+    return model.text.classes if isinstance(model.text, LabelConditioner) else None
 
 
 def painted_by(pictures: PaintedPictures) -> dict[str, Any]:
@@ -170,11 +216,7 @@ def painted_by(pictures: PaintedPictures) -> dict[str, Any]:
     return {**told, **sampling, "guidance": request.guidance.weight, "seed": pictures.seed}
 
 
-def _value(figure: Figure) -> Value:
-    return Value(value=figure.value, lower_is_better=figure.lower, interval=figure.interval, deviation=figure.deviation)
-
-
-def _source(gathered: Gathered) -> PictureSource:
+def source_of(gathered: Gathered) -> PictureSource:
     return PictureSource(
         name=gathered.name,
         count=gathered.count,

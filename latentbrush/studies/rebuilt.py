@@ -15,7 +15,8 @@ from latentbrush.evaluation.fidelity import MS_LEAST, ms_ssim, psnr, ssim
 from latentbrush.evaluation.frechet import frechet_distance
 from latentbrush.evaluation.gather import Gathered
 from latentbrush.evaluation.inception_score import inception_score
-from latentbrush.evaluation.metrics import Figure, mean_figure
+from latentbrush.evaluation.measurement import Figure
+from latentbrush.evaluation.metrics import mean_figure
 from latentbrush.evaluation.perceptual import PerceptualDistance, picture_distances
 from latentbrush.evaluation.sets import PictureSet
 from latentbrush.latents import decoded, encoded
@@ -77,10 +78,11 @@ class Rebuilt:
     def figures(self, seed: int = 0) -> dict[str, Figure]:
         """R-FID, R-IS where there are classes, and the means with their intervals; PSNR of equal pictures is left
         out of its mean, being infinite."""
-        found = {"R-FD": Figure(frechet_distance(self.rebuilt.moments, self.originals.moments), lower=True)}
+        distance = frechet_distance(self.rebuilt.moments, self.originals.moments)
+        found = {f"R-{self.rebuilt.identity.frechet}": Figure(value=distance, lower_is_better=True)}
         if all(part.logits is not None for part in self.rebuilt.kept.values()):
             value, deviation = inception_score(self.rebuilt.logits, seed=seed)
-            found["R-IS"] = Figure(value, lower=False, deviation=deviation)
+            found["R-IS"] = Figure(value=value, lower_is_better=False, deviation=deviation)
         for name, values in self.each.items():
             finite = values[values.isfinite()]
             if len(finite) > 1:

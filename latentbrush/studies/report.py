@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from latentbrush.evaluation.measurement import Measurement, Value
+from latentbrush.evaluation.measurement import Measurement
 from latentbrush.reporting import Item, Page, Paragraph, Section, Table
 from latentbrush.studies.exhibits import some_pictures
 from latentbrush.studies.jobs import Outcome, captions_of
 from latentbrush.studies.measuring import Evaluation
 from latentbrush.studies.painted import PaintedPictures
 
-__all__ = ["evaluation_page", "spoken_spread"]
+__all__ = ["evaluation_page", "measured_by"]
 
 TITLES = {
     "clip-score": "Pictures and their captions",
@@ -27,8 +27,9 @@ def evaluation_page(outcomes: Sequence[Outcome], notes: Sequence[str], evaluatio
     found = [outcome.measurement for outcome in outcomes]
     pictures = evaluation.pictures
     captions = captions_of(pictures) if isinstance(pictures, PaintedPictures) else None
-    sections = [Section("Figures", [_table(found), *(Paragraph(note, note=True) for note in notes)])]
-    if any(measurement.metric not in ("reconstruction", "bpd") for measurement in found):
+    told = [Paragraph(line, note=True) for line in measured_by(found)]
+    sections = [Section("Figures", [_table(found), *told, *(Paragraph(note, note=True) for note in notes)])]
+    if any(measurement.metric not in ("reconstruction", "bpd", "composition") for measurement in found):
         sections.append(Section("Pictures", some_pictures(pictures, captions)))
     for outcome in outcomes:
         shown: Sequence[Item] = outcome.look()
@@ -42,7 +43,7 @@ def evaluation_page(outcomes: Sequence[Outcome], notes: Sequence[str], evaluatio
 
 def _table(found: Sequence[Measurement]) -> Table:
     rows = [
-        [name, f"{one.value:.4g}", spoken_spread(one), "lower" if one.lower_is_better else "higher", measurement.metric]
+        [name, f"{one.value:.4g}", one.spread, one.better, measurement.metric]
         for measurement in found
         for name, one in measurement.figures.items()
     ]
@@ -50,15 +51,20 @@ def _table(found: Sequence[Measurement]) -> Table:
     return Table(("figure", "value", "spread", "better", "metric"), rows, numbers=("value",), caption=caption)
 
 
-def spoken_spread(one: Value) -> str:
-    """A 95% interval, or a deviation."""
-    if one.interval is not None:
-        return f"{one.interval[0]:.4g} to {one.interval[1]:.4g}"
-    return "" if one.deviation is None else f"± {one.deviation:.2g}"
+def measured_by(found: Sequence[Measurement]) -> list[str]:
+    """By which networks, a line each."""
+    lines = []
+    for one in found:
+        if one.extractor is not None:
+            told = one.extractor
+            lines.append(f"features: {told['name']} at {told['side']} pixels ({told['resize']}, {told['precision']})")
+        if "PSIM" in one.settings:
+            lines.append(f"PSIM: {one.settings['PSIM']}")
+    return list(dict.fromkeys(lines))
 
 
 def _about(one: Measurement) -> list[tuple[str, str]]:
-    told = [(f"extractor, {name}", str(value)) for name, value in one.extractor.items()]
+    told = [(f"extractor, {name}", str(value)) for name, value in (one.extractor or {}).items()]
     if one.painted is not None:
         told += [
             (name, str(one.painted[name])) for name in ("sampler", "steps", "guidance", "seed") if name in one.painted

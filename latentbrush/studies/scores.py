@@ -9,8 +9,9 @@ import torch
 from latentbrush.errors import UserError
 from latentbrush.evaluation.clip_score import CLIPScorer, CLIPScores
 from latentbrush.evaluation.gather import Gathered
-from latentbrush.evaluation.memorisation import NEIGHBOURS, Memorisation, memorisation
-from latentbrush.evaluation.metrics import Figure, mean_figure
+from latentbrush.evaluation.measurement import Figure
+from latentbrush.evaluation.memorisation import Memorisation, memorisation
+from latentbrush.evaluation.metrics import mean_figure
 
 __all__ = ["clip_score", "memorised"]
 
@@ -34,14 +35,16 @@ def clip_score(
     # Pictures of one caption are alike, and count for less than as many of several.
     return {
         "CLIP score": mean_figure(scores.percent, seed, lower=False, clusters=said),
-        "CLIPScore of Hessel et al.": mean_figure(scores.hessel, seed, lower=False, clusters=said),
+        "2.5 max(cos, 0)": mean_figure(scores.hessel, seed, lower=False, clusters=said),
     }, scores
 
 
 def memorised(painted: Gathered, train: Gathered, held_out: Gathered) -> tuple[dict[str, Figure], Memorisation]:
     """How near paintings are to what was trained on, beside real pictures that were not."""
-    found = memorisation(painted.features, train.features, held_out.features, k=min(NEIGHBOURS, train.count))
+    found = memorisation(painted.features, train.features, held_out.features, k=1)
     return {
-        f"share nearer than {1 - found.alpha:.0%} of held-out pictures": Figure(found.share, lower=True),
-        "z (0: as far as held-out ones; below -3: copies)": Figure(found.z, lower=False),
+        f"share nearer than {1 - found.alpha:.0%} of held-out pictures": Figure(
+            value=found.share, lower_is_better=True
+        ),
+        "z (0: as far as held-out ones; below -3: copies)": Figure(value=found.z, lower_is_better=None),
     }, found

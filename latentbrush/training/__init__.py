@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from latentbrush.devices import CPU, enough_memory
+from latentbrush.errors import UserError
 from latentbrush.training.autoencoder import AutoencoderStage
 from latentbrush.training.contrastive import ContrastiveStage
 from latentbrush.training.loop import Stage, TrainingProgress, train
@@ -67,4 +68,8 @@ def stage_of(recipe: AnyRecipe, device: torch.device = CPU) -> Stage:
         return VQAutoencoderStage(recipe, device)
     if isinstance(recipe, ContrastiveRecipe):
         return ContrastiveStage(recipe, device)
+    if recipe.first_stage is None:
+        raise UserError(
+            "first_stage null would train in pixels a model that no folder has a place for; name a finished first stage"
+        )
     return TextToImageStage(recipe, device)

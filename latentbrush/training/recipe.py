@@ -224,12 +224,14 @@ class DefaultsRecipe(_Strict):
 class TextToImageRecipe(_Stage):
     """A latent diffusion model on a finished first stage, its text tower trained jointly.
 
+    `first_stage`: None for none, in pixels themselves, which a study trains; the command refuses it, since no folder
+    of diffusers' has a place for a CLIP without a first stage.
     `text_from`: the finished model of a contrastive run, whose text tower and tokeniser are taken to start
     from; None trains both from nothing.
     """
 
     stage: Literal["text-to-image"]
-    first_stage: Folder
+    first_stage: Folder | None
     text_from: Folder | None = None
     tokenizer: TokenizerRecipe = TokenizerRecipe()
     text: Annotated[CLIPTextConfig, _known_fields(CLIPTextConfig), AfterValidator(refuse_endless)]

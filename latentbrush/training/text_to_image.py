@@ -21,7 +21,7 @@ from latentbrush.errors import NotFiniteError, UserError
 from latentbrush.evaluation.nearest import nearest_accuracy
 from latentbrush.formats import load_autoencoder, save_model
 from latentbrush.model import LatentDiffusion, ModelDefaults
-from latentbrush.nn import AutoencoderKL, CLIPTextModel, Posterior, UNet
+from latentbrush.nn import AutoencoderKL, CLIPTextModel, PixelConfig, Pixels, Posterior, UNet, posterior_of
 from latentbrush.pipeline import paint, resolve
 from latentbrush.request import ImageRequest
 from latentbrush.training.draws import fingerprint, numpy_draws, torch_draws, torch_seed
@@ -47,24 +47,15 @@ class TextToImageStage:
         self.records = [EmojiRecord.parse(record) for record in train.records]
         self.weights = family_weights(self.records, recipe.data.family_exponent)
         self.held_out = [EmojiRecord.parse(record) for record in held_out.records]
-        if not recipe.first_stage.is_dir():
-            raise UserError(
-                f"the first stage {recipe.first_stage} is not there; train it first, by a recipe of its own"
-            )
-        if (recipe.first_stage / "vqvae").is_dir():
-            raise UserError(
-                f"the first stage {recipe.first_stage} is one with vector quantisation, and no pipeline with a CLIP "
-                "text tower has a place for such; train one with KL"
-            )
-        autoencoder = load_autoencoder(recipe.first_stage / "vae").to(device)
+        autoencoder = _first_stage(recipe).to(device)
         if recipe.data.size % autoencoder.config.factor:
             raise UserError(
                 f"data.size {recipe.data.size} is not a multiple of {autoencoder.config.factor}, "
                 f"the factor of the first stage {recipe.first_stage}"
             )
         self.all_pictures = torch.cat([held_out.load(recipe.data.size), folder.load(recipe.data.size)])
-        self.cache = _posterior(autoencoder, train.load(recipe.data.size))
-        self.held_out_cache = _posterior(autoencoder, held_out.load(recipe.data.size))
+        self.cache = _posterior(autoencoder, train.load(recipe.data.size), device)
+        self.held_out_cache = _posterior(autoencoder, held_out.load(recipe.data.size), device)
         torch.manual_seed(torch_seed(recipe.seed, 0, "initialisation"))
         self.text = _text(self.records, recipe)
         self.model = LatentDiffusion(
@@ -75,6 +66,7 @@ class TextToImageStage:
             prediction=recipe.prediction,
             sampler="ddim",
             plan_options={"spacing": "trailing"},
+            clip=1.0 if isinstance(autoencoder, Pixels) else None,
             defaults=ModelDefaults(
                 steps=recipe.defaults.steps,
                 guidance=recipe.defaults.guidance,
@@ -159,7 +151,24 @@ class TextToImageStage:
         return fingerprint(self.all_pictures.numpy(), *first_stage, facts=facts)
 
     def finish(self, directory: Path) -> str | None:
+        if isinstance(self.model.autoencoder, Pixels):
+            return "a model of words in pixels has no folder to be saved in; its weights stay in checkpoint.pt"
         return save_half(lambda dtype: save_model(self.model, directory, dtype=dtype, overwrite=True))
+
+
+def _first_stage(recipe: TextToImageRecipe) -> AutoencoderKL | Pixels:
+    """What the recipe trains on, with its weights. UserError where it is not there, or has vector quantisation."""
+    folder = recipe.first_stage
+    if folder is None:
+        return Pixels(PixelConfig(sample_size=recipe.data.size))
+    if not folder.is_dir():
+        raise UserError(f"the first stage {folder} is not there; train it first, by a recipe of its own")
+    if (folder / "vqvae").is_dir():
+        raise UserError(
+            f"the first stage {folder} is one with vector quantisation, and no pipeline with a CLIP text tower has a "
+            "place for such; train one with KL"
+        )
+    return load_autoencoder(folder / "vae")
 
 
 def _text(records: list[EmojiRecord], recipe: TextToImageRecipe) -> TextConditioner:
@@ -173,10 +182,9 @@ def _text(records: list[EmojiRecord], recipe: TextToImageRecipe) -> TextConditio
 
 
 @torch.inference_mode()
-def _posterior(autoencoder: AutoencoderKL, pictures: Tensor) -> Posterior:
+def _posterior(autoencoder: AutoencoderKL | Pixels, pictures: Tensor, device: torch.device) -> Posterior:
     """The cached latents of (N, 3, H, W) uint8."""
-    device = next(autoencoder.parameters()).device
-    parts = [autoencoder.encode(to_signed(part).to(device)) for part in torch.split(pictures, 256)]
+    parts = [posterior_of(autoencoder, to_signed(part).to(device)) for part in torch.split(pictures, 256)]
     return Posterior(torch.cat([part.mean for part in parts]).cpu(), torch.cat([part.logvar for part in parts]).cpu())
 
 

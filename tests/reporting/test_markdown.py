@@ -26,6 +26,16 @@ def test_a_page_becomes_markdown_with_its_pictures_beside_it(tmp_path):
     ]  # fmt: skip
 
 
+def test_a_page_written_again_leaves_no_old_pictures(tmp_path):
+    def page(colour, caption):
+        picture = Picture(Image.new("RGB", (4, 4), colour), alt="plot", caption=caption)
+        return Page("Title", "Lead.", [Section("All", [picture])])
+
+    for colour, caption in (("red", "Plot"), ("blue", "Plot"), ("blue", "Other")):
+        save_markdown(page(colour, caption), tmp_path / "page.md")
+        assert [path.name for path in (tmp_path / "page").iterdir()] == [f"{caption.lower()}.png"]
+
+
 def test_what_a_user_gave_is_text_in_markdown_too(tmp_path):
     page = Page("*a* <script>", "[x](y) `z`", [], [])
     save_markdown(page, tmp_path / "page.md")

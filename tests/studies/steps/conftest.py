@@ -6,33 +6,15 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-import torch
 from made_up_emoji import make_emoji_folder
-from torch import Tensor
+from quarters import Quarters
 
 from latentbrush.data.folder import ImageFolder
-from latentbrush.evaluation.extractor import ExtractorIdentity, Features
 from latentbrush.model import LatentDiffusion, ModelDefaults
 from latentbrush.studies.steps import StepsStudy, parse_routes
 
 MakeStudy = Callable[..., StepsStudy]
 SMALL = ModelDefaults(steps=2, guidance=2.0, width=16, height=16)
-
-
-class Quarters:
-    """Mean colours of the four quarters: 12 numbers that anyone can compute again."""
-
-    identity = ExtractorIdentity("quarters", "sha256:0", 16, "none", "float32")
-
-    def __init__(self) -> None:
-        self.seen = 0
-        self.stop_at: int | None = None
-
-    def __call__(self, pictures: Tensor) -> Features:
-        self.seen += 1
-        if self.seen == self.stop_at:
-            raise KeyboardInterrupt
-        return Features(torch.nn.functional.adaptive_avg_pool2d(pictures.float() / 255, 2).flatten(1))
 
 
 @pytest.fixture(scope="session")

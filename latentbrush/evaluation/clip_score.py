@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -35,15 +35,6 @@ class CLIPScores:
         """(n,) 100 cos, as torchmetrics and papers on text-to-image print it: -100 to 100."""
         return 100 * self.cosines
 
-    def to_json(self) -> dict[str, float | int]:
-        """The means."""
-        return {
-            "pictures": len(self.cosines),
-            "clip_score": float(self.percent.mean()),
-            "hessel": float(self.hessel.mean()),
-            "captions_cut": self.cut,
-        }
-
 
 class CLIPScorer:
     """Pictures and captions by one CLIP; scores of different ones do not compare.
@@ -64,27 +55,7 @@ class CLIPScorer:
         return self.extractor.identity
 
     @torch.inference_mode()
-    def cosines(self, pictures: Tensor, captions: Sequence[str]) -> Tensor:
-        """uint8 (B, 3, H, W) and B captions -> (B,) float64, each picture with its own caption."""
-        if len(pictures) != len(captions):
-            raise UserError(f"{len(pictures)} pictures and {len(captions)} captions; give each picture one")
-        return (self.texts(captions).double() * self.extractor(pictures).pooled.double()).sum(1)
-
-    @torch.inference_mode()
     def texts(self, captions: Sequence[str]) -> Tensor:
         """(B, d) of length 1, on the CPU: what pictures' features are compared with."""
         tokens = self.tokenizer.encode([self.prefix + caption for caption in captions]).to(self.extractor.device)
         return self.extractor.parts.network.encode_text(tokens).cpu()
-
-    def score(self, batches: Iterable[tuple[Tensor, Sequence[str]]]) -> CLIPScores:
-        """Of (pictures, captions) that come in batches. UserError where there are none."""
-        cosines, cut = [], 0
-        for pictures, captions in batches:
-            cosines.append(self.cosines(pictures, captions))
-            cut += sum(bool(self.tokenizer.cut(self.prefix + caption)) for caption in captions)
-        scores = torch.cat(cosines) if cosines else torch.zeros(0, dtype=torch.float64)
-        if not len(scores):
-            raise UserError("there is no picture to score; give at least 1, with its caption")
-        if not scores.isfinite().all():
-            raise UserError("scores are not finite; look at the pictures, or take another CLIP")
-        return CLIPScores(scores, cut)

@@ -17,8 +17,8 @@ from torch import Tensor
 from latentbrush.data.emoji import EmojiRecord
 from latentbrush.data.emoji.split import SPLITS
 from latentbrush.errors import UserError
-from latentbrush.evaluation.interval import clustered_interval
 from latentbrush.evaluation.nearest import identical_groups, shifted_distances
+from latentbrush.evaluation.shares import clustered_interval
 
 __all__ = ["Judgement", "Originals", "PartScore", "Share", "composition_parts", "score_part"]
 

@@ -25,11 +25,6 @@ class Features:
     spatial: Tensor | None = None
     logits: Tensor | None = None
 
-    def spatial_or_refuse(self) -> Tensor:
-        if self.spatial is None:
-            raise UserError("sFID needs features of places, which this extractor has not; give Inception's weights")
-        return self.spatial
-
     def logits_or_refuse(self) -> Tensor:
         if self.logits is None:
             raise UserError("IS needs classes, which this extractor does not tell; give Inception's weights")

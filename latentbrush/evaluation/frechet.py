@@ -10,7 +10,7 @@ from torch import Tensor
 from latentbrush.errors import UserError
 from latentbrush.evaluation.statistics import Moments
 
-__all__ = ["frechet_distance", "frechet_from"]
+__all__ = ["frechet_distance", "frechet_from", "symmetric_root"]
 
 
 def frechet_distance(first: Moments, second: Moments) -> float:
@@ -26,7 +26,7 @@ def frechet_distance(first: Moments, second: Moments) -> float:
 
 def frechet_from(first: Moments) -> Callable[[Moments], float]:
     """`frechet_distance` from one set to any number of others: the root of its covariance is taken once."""
-    root = _root(first.covariance)
+    root = symmetric_root(first.covariance)
 
     def distance(second: Moments) -> float:
         if first.width != second.width:
@@ -41,7 +41,7 @@ def frechet_from(first: Moments) -> Callable[[Moments], float]:
     return distance
 
 
-def _root(covariance: Tensor) -> Tensor:
+def symmetric_root(covariance: Tensor) -> Tensor:
     """The symmetric root of a positive semidefinite matrix; eigenvalues that rounding made negative are 0."""
     values, vectors = torch.linalg.eigh(covariance)
     root: Tensor = (vectors * values.clamp(min=0).sqrt()) @ vectors.T

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from latentbrush.errors import UserError
-from latentbrush.evaluation.resize import resized
 from latentbrush.evaluation.statistics import as_finite
 
-__all__ = ["Memorisation", "Neighbours", "memorisation", "nearest_training", "pixel_features", "rank_statistic"]
+__all__ = ["Memorisation", "Neighbours", "memorisation", "nearest_training", "rank_statistic"]
 
 AT_ONCE = 64
 """Paintings whose neighbours are compared at once: 64 x 50 neighbours of 2048 numbers are 52 MB."""
@@ -51,27 +49,6 @@ class Memorisation:
     threshold: float
     share: float
     z: float
-
-    @property
-    def suspects(self) -> Tensor:
-        """Paintings, by number, that lie below the threshold; the nearest to their training picture first."""
-        nearest = self.paintings.distances[:, 0]
-        order = nearest.argsort()
-        return order[nearest[order] < self.threshold]
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "paintings": len(self.paintings.distances),
-            "held_out": len(self.held_out.distances),
-            "alpha": self.alpha,
-            "threshold": self.threshold,
-            "share": self.share,
-            "z": self.z,
-            "median_distance": float(self.paintings.distances[:, 0].median()),
-            "median_distance_held_out": float(self.held_out.distances[:, 0].median()),
-            "ratio_below_half": float((self.paintings.ratio < 0.5).double().mean()),
-            "ratio_below_half_held_out": float((self.held_out.ratio < 0.5).double().mean()),
-        }
 
 
 def memorisation(
@@ -145,8 +122,3 @@ def rank_statistic(painted: Tensor, held_out: Tensor) -> float:
     total, ties = m + h, counts.double()
     variance = m * h / 12 * (total + 1 - (ties**3 - ties).sum() / (total * (total - 1)))
     return float((above - m * h / 2) / variance.sqrt()) if variance > 0 else 0.0
-
-
-def pixel_features(pictures: Tensor, side: int = 16) -> Tensor:
-    """uint8 (B, C, H, W) -> (B, C side side) in [0, 1]: the picture itself, small, as features to compare."""
-    return resized(pictures, side).flatten(1).double() / 255

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol
@@ -14,11 +13,11 @@ from torch.nn import functional as F
 from latentbrush.data.pixels import to_signed
 from latentbrush.errors import UserError
 from latentbrush.evaluation.clip_extractor import DEFAULT_CLIP
-from latentbrush.evaluation.extractor import ExtractorIdentity
+from latentbrush.evaluation.extractor import ExtractorIdentity, digest_of
 from latentbrush.formats import load_clip, resolve_clip
 from latentbrush.formats.lpips import load_lpips
+from latentbrush.formats.weights import find_weights
 from latentbrush.nn.lpips import LEAST, unit_distance
-from latentbrush.origin import sha256_of
 
 __all__ = ["CLIPDistance", "LPIPSDistance", "PerceptualDistance", "perceptual_distance", "picture_distances"]
 
@@ -49,7 +48,7 @@ class LPIPSDistance:
         self.network = load_lpips(backbone, linear).to(self.device)
         self.identity = ExtractorIdentity(
             name=f"LPIPS {self.network.backbone}",
-            digest=_digest(Path(path) for path in (backbone, linear) if path is not None),
+            digest=digest_of([Path(path) for path in (backbone, linear) if path is not None]),
             side=0,
             resize="none",
             precision="float32",
@@ -83,7 +82,7 @@ class CLIPDistance:
         self.std = [2 * std for std in parts.pixels.std]
         self.identity = ExtractorIdentity(
             name=f"distance of clip {path.name}'s tokens",
-            digest=_digest([path / "model.safetensors"]),
+            digest=digest_of(find_weights(path, "model")),
             side=self.tower.config.image_size,
             resize="bicubic, antialiased, unrounded",
             precision="float32",
@@ -135,10 +134,3 @@ def _check(pictures: Tensor, originals: Tensor) -> None:
         )
     if pictures.ndim != 4 or pictures.shape[1] != 3:
         raise ValueError(f"pictures {tuple(pictures.shape)} must be (B, 3, H, W)")
-
-
-def _digest(paths: Iterable[Path]) -> str:
-    """Of one file as it is; of several, of their digests."""
-    digests = [sha256_of(path) for path in paths]
-    one = digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
-    return f"sha256:{one}"

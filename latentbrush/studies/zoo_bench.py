@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
+from torch import Tensor
 
 from latentbrush.data.folder import ImageFolder
 from latentbrush.data.pixels import to_signed
 from latentbrush.devices import CPU
+from latentbrush.evaluation import moments, psnr
+from latentbrush.evaluation.bootstrap import frechet_influences
 from latentbrush.evaluation.clip_extractor import CLIPExtractor
 from latentbrush.evaluation.perceptual import CLIPDistance
 from latentbrush.files import whole_file
@@ -23,14 +28,16 @@ from latentbrush.studies.first_stage import HeldPictures, StagePictures, usage_o
 from latentbrush.studies.rebuilt import rebuild
 from latentbrush.studies.study import Cell
 from latentbrush.studies.zoo import STEPS, ZOO, ZooSetting, training_flops, zoo_recipe
+from latentbrush.studies.zoo_trends import Each
 from latentbrush.training import TrainingProgress, run_recipe, stage_of
 from latentbrush.training.grid import picture_grid
 
-__all__ = ["SHEET", "ZooBench"]
+__all__ = ["EACH", "SHEET", "ZooBench"]
 
 SIZE = 32
 SHOWN = 8
-SHEET = "reconstructions.png"
+BATCH = 64
+SHEET, EACH = "reconstructions.png", "held_out.npz"
 
 
 class ZooBench:
@@ -51,12 +58,15 @@ class ZooBench:
             "held_out": HeldPictures("held-out emoji", held_out),
             "train": HeldPictures("training emoji", train[torch.arange(count) * len(train) // count]),
         }
+        content = hashlib.sha256(train.numpy().tobytes())
+        content.update(held_out.numpy().tobytes())
+        self.digest = f"sha256:{content.hexdigest()}"
         self.extractor, self.distance = CLIPExtractor(device=device), CLIPDistance(device=device)
 
     def settings(self) -> dict[str, Any]:
         """What all figures depend on beside the settings themselves."""
         return {
-            "data": str(self.data),
+            "data": self.digest,
             "size": SIZE,
             "steps": self.steps,
             "seed": self.seed,
@@ -100,9 +110,8 @@ class ZooBench:
         recipe = zoo_recipe(setting, self.data, steps=self.steps, seed=self.seed)
         run = folder / "run"
         run_recipe(recipe, run, resume=(run / "recipe.yaml").is_file(), device=self.device, on_step=on_step)
-        model = run / "model"
-        loaded = load_vq(model / "vqvae") if setting.regulariser == "vq" else load_autoencoder(model / "vae")
-        stage = loaded.to(self.device)
+        stage = self._trained(setting, folder)
+        self._keep_each(stage, folder)
         with whole_file(folder / SHEET) as beside:
             self._sheet(stage).save(beside, format="PNG")
         return {
@@ -113,6 +122,40 @@ class ZooBench:
             "training_tflop": self.work(setting),
             **{part: self._measured(stage, part) for part in self.pictures},
         }
+
+    def each(self, setting: ZooSetting, folder: Path) -> Each:
+        """What is kept of every held-out picture in the cell's `folder`; measured now, where an earlier version of
+        this study kept none. UserError where then the trained first stage is not there."""
+        if not (folder / EACH).is_file():
+            self._keep_each(self._trained(setting, folder), folder)
+        with np.load(folder / EACH) as kept:
+            values, features = (torch.from_numpy(kept[name]) for name in ("psnr", "features"))
+        # A picture counts on both sides of the distance: with its reconstruction, the original is another one, too.
+        _, made = frechet_influences(features, moments([self._originals]))
+        _, seen = frechet_influences(self._originals, moments([features]))
+        return Each(values, made + seen)
+
+    @cached_property
+    def _originals(self) -> Tensor:
+        """(n, d): features of the held-out pictures."""
+        return self._features(self.pictures["held_out"].pictures)
+
+    def _features(self, pictures: Tensor) -> Tensor:
+        return torch.cat([self.extractor(part).pooled for part in torch.split(pictures, BATCH)])
+
+    def _trained(self, setting: ZooSetting, folder: Path) -> FirstStage:
+        model = folder / "run" / "model"
+        loaded = load_vq(model / "vqvae") if setting.regulariser == "vq" else load_autoencoder(model / "vae")
+        return loaded.to(self.device)
+
+    def _keep_each(self, stage: FirstStage, folder: Path) -> None:
+        """PSNR of every held-out picture, and the features of what comes back."""
+        held_out = self.pictures["held_out"]
+        through = StagePictures(stage, held_out)
+        rebuilt = torch.cat([through.of(part) for part in torch.split(held_out.pictures, BATCH)])
+        values, features = psnr(rebuilt, held_out.pictures), self._features(rebuilt)
+        with whole_file(folder / EACH) as beside, beside.open("wb") as file:
+            np.savez(file, psnr=values.numpy(), features=features.numpy())
 
     def _measured(self, stage: FirstStage, part: str) -> dict[str, Any]:
         """Figure -> value and 95% interval, `None` where it has none."""

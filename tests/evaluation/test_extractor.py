@@ -55,7 +55,5 @@ def test_a_batch_changes_nothing_but_roundings():
 
 def test_what_an_extractor_has_not_is_refused_by_name():
     features = Features(torch.zeros(1, 2))
-    with pytest.raises(UserError, match="sFID needs features of places"):
-        features.spatial_or_refuse()
     with pytest.raises(UserError, match="IS needs classes"):
         features.logits_or_refuse()

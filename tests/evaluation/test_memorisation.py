@@ -13,7 +13,6 @@ from latentbrush.evaluation.memorisation import (
     Neighbours,
     memorisation,
     nearest_training,
-    pixel_features,
     rank_statistic,
 )
 
@@ -70,12 +69,9 @@ def test_new_pictures_are_no_copies_and_copies_are_found() -> None:
     copies = memorisation(painted, train, held_out)
     assert copies.z < -3
     assert copies.share > 0.3
-    assert set(copies.suspects[:60].tolist()) == set(range(60))
     assert copies.paintings.indices[:60, 0].tolist() == list(range(60))
     assert (copies.paintings.ratio[:60] < 0.5).all()
-    told = copies.to_json()
-    assert told["ratio_below_half"] >= 0.3
-    assert told["ratio_below_half_held_out"] < 0.1
+    assert (copies.held_out.ratio < 0.5).double().mean() < 0.1
 
 
 def test_far_away_paintings_are_no_copies_either() -> None:
@@ -87,14 +83,6 @@ def test_about_alpha_of_the_held_out_pictures_lies_below_the_threshold() -> None
     same = memorisation(held_out, drawn(400, 0), held_out, alpha=0.1)
     assert same.share == pytest.approx(0.1)
     assert same.z == 0
-
-
-def test_pixels_are_features_too() -> None:
-    pictures = torch.randint(0, 256, (30, 3, 32, 32), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    features = pixel_features(pictures, 8)
-    assert features.shape == (30, 3 * 8 * 8)
-    assert 0 <= features.min() <= features.max() <= 1
-    assert nearest_training(features[4:5], features).indices.tolist() == [[4]]
 
 
 @pytest.mark.parametrize(

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -13,6 +17,7 @@ from latentbrush.data.pixels import to_signed
 from latentbrush.errors import UserError
 from latentbrush.evaluation.clip_extractor import CLIPExtractor
 from latentbrush.evaluation.perceptual import CLIPDistance, perceptual_distance, picture_distances
+from latentbrush.formats import resolve_clip
 
 pytestmark = pytest.mark.capability("lpips")
 
@@ -112,6 +117,24 @@ def test_without_weights_it_is_clips_and_says_so() -> None:
     assert chosen.identity.name == "distance of clip emoji-clip's tokens"
     assert chosen.identity.digest == CLIPExtractor().identity.digest
     assert (chosen.identity.side, chosen.identity.precision) == (32, "float32")
+
+
+def test_a_folder_of_shards_is_opened_and_known_by_all_of_them(tmp_path: Path) -> None:
+    path = resolve_clip("emoji-clip")
+    state = load_file(path / "model.safetensors")
+    for file in path.iterdir():
+        if file.name != "model.safetensors":
+            shutil.copy(file, tmp_path)
+    names, places = sorted(state), {}
+    for place, part in enumerate((names[::2], names[1::2]), 1):
+        shard = f"model-{place:05}-of-00002.safetensors"
+        save_file({name: state[name] for name in part}, tmp_path / shard)
+        places |= dict.fromkeys(part, shard)
+    (tmp_path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": places}), encoding="utf-8")
+    sharded = CLIPDistance(str(tmp_path))
+    assert sharded.identity.digest == CLIPExtractor(str(tmp_path)).identity.digest
+    pictures = to_signed(drawings())
+    torch.testing.assert_close(sharded(pictures, pictures.flip(0)), CLIPDistance()(pictures, pictures.flip(0)))
 
 
 def test_what_cannot_be_compared_is_refused(distance: CLIPDistance) -> None:

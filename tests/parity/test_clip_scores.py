@@ -11,7 +11,7 @@ from tiny_clip import SIDE, VOCABULARY, their_clip
 from transformers import CLIPTokenizer
 
 from latentbrush.evaluation.clip_extractor import CLIPExtractor
-from latentbrush.evaluation.clip_score import CLIPScorer
+from latentbrush.evaluation.clip_score import CLIPScorer, CLIPScores
 from latentbrush.formats import PixelScale
 
 pytestmark = pytest.mark.capability("clip-score")
@@ -30,7 +30,9 @@ def test_scores_are_those_of_transformers(tmp_path: Path) -> None:
     with torch.no_grad():
         out = theirs(input_ids=tokens["input_ids"], pixel_values=(pictures / 255 - mean) / std)
     cosines = (out.image_embeds * out.text_embeds).sum(1).double()
-    scores = CLIPScorer(CLIPExtractor(str(tmp_path))).score([(pictures, TEXTS)])
+    scorer = CLIPScorer(CLIPExtractor(str(tmp_path)))
+    found = (scorer.texts(TEXTS).double() * scorer.extractor(pictures).pooled.double()).sum(1)
+    scores = CLIPScores(found, 0)
     # float32 towers, the same formulas in another order.
     torch.testing.assert_close(scores.cosines, cosines, rtol=0, atol=2e-6)
     torch.testing.assert_close(scores.hessel, 2.5 * cosines.clamp(min=0), rtol=0, atol=5e-6)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torchmetrics.functional.image import lpips as theirs
 
 from latentbrush.errors import UserError
+from latentbrush.evaluation.extractor import digest_of
 from latentbrush.evaluation.perceptual import LPIPSDistance
 from latentbrush.formats.lpips import load_lpips
 
@@ -144,6 +145,7 @@ def test_a_distance_says_by_what_it_was_measured(tmp_path: Path) -> None:
     assert distance.identity.name == "LPIPS alexnet"
     assert (distance.identity.side, distance.identity.resize) == (0, "none")
     assert LPIPSDistance(path, FILES["alexnet"], "meta")(*torch.zeros(2, 1, 3, 32, 32)).device.type == "meta"
+    assert distance.identity.digest == digest_of([path, FILES["alexnet"]])
     # Two files count as one: another classifier under the same linear weights is another distance.
     torch.save(state("alexnet") | {"features.0.bias": torch.ones(64)}, path)
     assert LPIPSDistance(path, FILES["alexnet"]).identity.digest != distance.identity.digest

@@ -89,7 +89,7 @@ def test_features_are_transformers_own(kind: str, tmp_path: Path) -> None:
         before = {"dinov2-registers": 5, "siglip": 0}.get(kind, 1)
         places = theirs.last_hidden_state[:, before:, :7].flatten(1)
         assert places.shape == (3, 16 * 7)
-    torch.testing.assert_close(features.spatial_or_refuse(), places)
+    torch.testing.assert_close(features.spatial, places)
 
 
 @torch.inference_mode()

@@ -11,7 +11,7 @@ from latentbrush.studies.steps.claims import claim_table, verdicts
 from latentbrush.studies.steps.pictures import sheets
 from latentbrush.studies.steps.plots import KNOWN, distance_plot, fd_plot
 from latentbrush.studies.steps.routes import DISTILLED, ORDERS
-from latentbrush.studies.steps.scores import Scores
+from latentbrush.studies.steps.scores import SURE, Scores
 from latentbrush.studies.study import Figures, Found
 
 if TYPE_CHECKING:  # the study makes this page
@@ -152,7 +152,10 @@ def _distance_table(scores: Scores) -> Table:
     for place, budget in zip(places, scores.budgets, strict=True):
         nearest = scores.nearest(budget)
         best |= {(i, place) for i, row in enumerate(rows) if nearest is not None and row[0] == nearest.name}
-    caption = "Root mean square over pixels from 0 to 1. Order: how steeply the distance falls between the last two."
+    caption = (
+        "Root mean square over pixels from 0 to 1. Order: how steeply the distance falls between the last two that are "
+        f"at least {SURE} times what half as many steps change in the converged pictures."
+    )
     return Table(columns, rows, columns[1:], frozenset(best), caption)
 
 
@@ -165,7 +168,7 @@ def _slopes(scores: Scores) -> str:
     ]
     known = [slope for slope in slopes.values() if slope is not None]
     if not known:
-        return "Too few numbers of calls were measured to tell orders of convergence."
+        return "Too few distances that say enough were measured to tell orders of convergence."
     if not short:
         return "All samplers converge at least in about their published order."
     return f"{len(short)} of {len(known)} converge more slowly than their published order: {', '.join(short)}."
@@ -182,9 +185,10 @@ def _method(scores: Scores) -> list[str]:
         "distance of few pictures is greater than that of many would be: compare only figures of equally many.",
         f"{guided}the prompt's and the negative prompt's branch are one batched call, and counted as one. A sampler "
         "takes the most steps whose calls are no more than the number; the calls were counted as they were made.",
-        "Intervals come from resampling pictures, the same ones for both samplers of a pair. They tell what other "
-        "captions and seeds would change, not what another training would; and where the best of many is chosen, its "
-        "lead is flattered.",
+        "Intervals come from how each pair of pictures moves the difference of two distances (the infinitesimal "
+        "jackknife); where pictures are few for the numbers in a feature they are too wide, by less than resampling "
+        "would make them. They tell what other captions and seeds would change, not what another training would; and "
+        "where the best of many is chosen, its lead is flattered. Of many comparisons, some are told apart by chance.",
     ]
 
 

@@ -1,7 +1,9 @@
 """Fréchet distances of sets of pictures that were painted from the same captions and seeds, and what sets them apart.
 
 The sets share what makes a picture easy or hard, so that their distances rise and fall together when other pictures
-are drawn; resampling the same pictures in all of them leaves what differs (Efron and Tibshirani 1993, chapter 8).
+are drawn; resampling the same pictures in all of them leaves what differs (Efron and Tibshirani 1993, chapter 8). It
+overstates the noise (see `frechet_interval`), so that the study of samplers takes `frechet_difference`; what is here
+serves the study of compression, whose cells keep resampled distances and no features.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ from torch import Tensor
 
 from latentbrush.evaluation import Moments, moments
 from latentbrush.evaluation.frechet import frechet_from
-from latentbrush.evaluation.interval import Z
+from latentbrush.evaluation.shares import Z
 
 __all__ = ["Difference", "difference", "distances", "resamples"]
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from latentbrush.studies.steps.paired import Difference, difference
+from latentbrush.evaluation.bootstrap import Interval, frechet_difference, frechet_influences
 from latentbrush.studies.steps.routes import Route
 from latentbrush.studies.study import Figures
 
@@ -24,16 +24,20 @@ __all__ = ["CHECK", "CONVERGED", "FLOORS", "Score", "Scores"]
 
 FLOORS, CONVERGED, CHECK = "floors", "converged", "converged-half"
 """Names of the cells that are no sampler's."""
+SURE = 3
+"""Of the distance between the converged pictures and those of half as many steps, which their own error is below. A
+distance of so many times it is off by a third at most, a slope over twice the calls by log2(4 / 3) = 0.4."""
 
 
 @dataclass(frozen=True)
 class Score:
-    """Of one route within one budget. `resampled`: (tries,) Fréchet distances; `distance`: None where there is none."""
+    """Of one route within one budget. `influences`: (n,) of its pictures on its Fréchet distance; `distance`: None
+    where there is none."""
 
     name: str
     calls: int
     fd: float
-    resampled: Tensor
+    influences: Tensor
     distance: float | None
     folder: Path
 
@@ -52,8 +56,11 @@ class Scores:
     def _score(self, name: str, cell: str) -> Score:
         figures, folder = self.results[cell], self._folder / cell
         with np.load(folder / "fd.npz") as kept:
-            resampled = torch.from_numpy(kept["resampled"])
-        return Score(name, figures["calls"], figures["fd"], resampled, figures["distance"], folder)
+            if "influences" in kept:
+                influences = torch.from_numpy(kept["influences"])
+            else:  # cells of before have resampled distances, which overstate the noise
+                _, influences = frechet_influences(torch.from_numpy(kept["features"]), self.study.reference)
+        return Score(name, figures["calls"], figures["fd"], influences, figures["distance"], folder)
 
     def get(self, name: str, budget: int) -> Score | None:
         return self._scores.get((name, budget))
@@ -68,14 +75,14 @@ class Scores:
         within = [score for (_, own), score in self._scores.items() if own == budget]
         return sorted(within, key=lambda score: score.fd)
 
-    def difference(self, first: Score, second: Score) -> Difference:
-        """Of the second's Fréchet distance less the first's."""
-        return difference((first.fd, first.resampled), (second.fd, second.resampled))
+    def difference(self, first: Score, second: Score) -> Interval:
+        """Of the second's Fréchet distance less the first's; their pictures have the same captions and seeds."""
+        return frechet_difference((first.fd, first.influences), (second.fd, second.influences))
 
     def alike(self, budget: int) -> list[Score]:
         """Those that are not told apart from the best, without it."""
         ranked = self.ranked(budget)
-        return [score for score in ranked[1:] if not self.difference(ranked[0], score).is_told]
+        return [score for score in ranked[1:] if not self.difference(ranked[0], score).excludes_zero]
 
     @cached_property
     def converged(self) -> Score | None:
@@ -101,7 +108,9 @@ class Scores:
     def as_converged(self, budget: int) -> int:
         """How many have a Fréchet distance that is not told apart from that of the converged pictures."""
         goal = self.converged
-        return 0 if goal is None else sum(not self.difference(score, goal).is_told for score in self.ranked(budget))
+        return (
+            0 if goal is None else sum(not self.difference(score, goal).excludes_zero for score in self.ranked(budget))
+        )
 
     def nearer_than_converged(self) -> list[Score]:
         """Scores whose Fréchet distance is lower than that of the converged pictures, beyond noise."""
@@ -109,7 +118,7 @@ class Scores:
         if goal is None:
             return []
         lower = [score for score in self._scores.values() if score.fd < goal.fd]
-        return [score for score in lower if self.difference(score, goal).is_told]
+        return [score for score in lower if self.difference(score, goal).excludes_zero]
 
     @property
     def measured(self) -> bool:
@@ -122,8 +131,14 @@ class Scores:
         return min(within, key=lambda score: score.distance or math.inf, default=None)
 
     def slope(self, route: Route) -> float | None:
-        """-d log(distance) / d log(calls) between the last two budgets: the order of convergence."""
-        points = [(score.calls, score.distance) for score in self.of(route) if score.distance]
+        """-d log(distance) / d log(calls) between the last two budgets: the order of convergence.
+
+        Distances that are less than `SURE` times `check` are left out: they tell of the converged picture, too.
+        """
+        least = SURE * (self.check or 0.0)
+        points = [
+            (score.calls, score.distance) for score in self.of(route) if score.distance and score.distance >= least
+        ]
         if len(points) < 2:
             return None
         (calls, distance), (more, less) = points[-2:]

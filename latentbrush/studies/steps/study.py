@@ -19,14 +19,14 @@ from latentbrush.data.pixels import to_bytes, to_image
 from latentbrush.devices import precision
 from latentbrush.diffusion import Denoised, Level
 from latentbrush.errors import UserError
-from latentbrush.evaluation import Moments, moments
+from latentbrush.evaluation import Moments, frechet_distance, moments
+from latentbrush.evaluation.bootstrap import deviation_of, frechet_influences
 from latentbrush.evaluation.extractor import Extractor
 from latentbrush.files import whole_file
 from latentbrush.model import LatentDiffusion
 from latentbrush.pipeline import paint
 from latentbrush.studies.composition import check_size, reconstructed
 from latentbrush.studies.steps.page import found
-from latentbrush.studies.steps.paired import distances, resamples
 from latentbrush.studies.steps.routes import ROUTES, Route, Way, way_within, ways_of
 from latentbrush.studies.steps.scores import CHECK, CONVERGED, FLOORS
 from latentbrush.studies.study import Cell, Figures, Found
@@ -34,8 +34,6 @@ from latentbrush.studies.study import Cell, Figures, Found
 __all__ = ["StepsStudy"]
 
 BATCH = 64
-TRIES = 200
-"""Resampled sets; the deviation that they tell is sure to 5%."""
 STRIP = 8
 SOLVER = Route("dpmpp_3m")
 CONVERGED_CALLS = 500
@@ -116,7 +114,6 @@ class StepsStudy:
             "samplers": [route.name for route in self.routes],
             "calls": list(self.budgets),
             "converged": {"sampler": SOLVER.name, "calls": self.converged.calls, "check": self.check.calls},
-            "resampled": TRIES,
         }
 
     def cells(self) -> list[Cell]:
@@ -155,11 +152,6 @@ class StepsStudy:
     def reference(self) -> Moments:
         return moments([self.train_features])
 
-    @cached_property
-    def draws(self) -> Tensor:
-        """Which pictures each resampled set holds, in all cells."""
-        return resamples(len(self.captions), TRIES, self.seed)
-
     def _features(self, pictures: Tensor) -> Tensor:
         return torch.cat([self.extractor(part).pooled for part in torch.split(pictures, BATCH)])
 
@@ -170,20 +162,19 @@ class StepsStudy:
         originals = self.train_features[self.drawn]
         rebuilt = reconstructed(self.model, self.train[self.drawn])
         error = (rebuilt.double() - self.train[self.drawn].double()) / 255
-        apart, _ = distances(moments([self.train_features[~own]]), originals, self.draws[:0])
         return {
             **self._compared(originals, folder, "originals"),
-            "apart": apart,
+            "apart": frechet_distance(moments([self.train_features[~own]]), moments([originals])),
             **self._compared(self._features(rebuilt), folder, "reconstructions"),
             "reconstruction_error": float(error.square().mean().sqrt()),
         }
 
     def _compared(self, features: Tensor, folder: Path, name: str) -> dict[str, float]:
-        """The features' distance to the reference; features and resampled distances are kept beside."""
-        value, tries = distances(self.reference, features, self.draws)
+        """The features' distance to the reference; features and their influences on it are kept beside."""
+        value, influences = frechet_influences(features, self.reference)
         with whole_file(folder / f"{name}.npz") as beside, beside.open("wb") as file:
-            np.savez(file, features=features.numpy(), resampled=tries.numpy())
-        return {name: value, f"{name}_deviation": float(tries.std())}
+            np.savez(file, features=features.numpy(), influences=influences.numpy())
+        return {name: value, f"{name}_deviation": deviation_of(influences)}
 
     def _measure(self, way: Way, folder: Path) -> Figures:
         kept = folder.parent / CONVERGED / "pictures.npy"

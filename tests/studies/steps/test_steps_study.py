@@ -17,11 +17,13 @@ from latentbrush.cli.study import carry_out
 from latentbrush.data.pixels import to_bytes
 from latentbrush.errors import UserError
 from latentbrush.evaluation import frechet_distance, moments
+from latentbrush.evaluation.bootstrap import frechet_difference, frechet_influences
 from latentbrush.model import LatentDiffusion, ModelDefaults
 from latentbrush.pipeline import paint
 from latentbrush.studies.composition import reconstructed
 from latentbrush.studies.steps import StepsStudy
 from latentbrush.studies.steps import study as module
+from latentbrush.studies.steps.scores import Scores
 from latentbrush.studies.study import StudyRun
 
 pytestmark = pytest.mark.capability("studies")
@@ -57,7 +59,10 @@ def test_figures_are_those_of_painting_by_hand(make_study: MakeStudy, tmp_path: 
         assert figures["fd"] == pytest.approx(frechet_distance(reference, moments([features])), rel=1e-5)
         with np.load(tmp_path / f"s/cells/{name}/fd.npz") as kept:
             np.testing.assert_allclose(kept["features"], features, atol=1e-6)
-            assert kept["resampled"].std(ddof=1) == pytest.approx(figures["fd_deviation"])
+            _, influences = frechet_influences(torch.from_numpy(kept["features"]), reference)
+            # A pooled mean may round otherwise in a batch of another size.
+            np.testing.assert_allclose(kept["influences"], influences, rtol=1e-4, atol=1e-7)
+            assert np.linalg.norm(kept["influences"]) / 5 == pytest.approx(figures["fd_deviation"])
         unit = (pixels.double() / 2 + 0.5).clamp(0, 1)
         if goal is None:
             goal = unit
@@ -67,6 +72,29 @@ def test_figures_are_those_of_painting_by_hand(make_study: MakeStudy, tmp_path: 
             # The converged pictures are kept in 16 bits.
             assert figures["distance"] == pytest.approx(float((unit - goal).square().mean().sqrt()), abs=1e-5)
             assert figures["distance"] > 1e-4
+
+
+def test_cells_that_kept_resampled_distances_are_read_by_their_features(make_study: MakeStudy, tmp_path: Path) -> None:
+    study = make_study()
+    results = done(study, tmp_path)
+
+    def told() -> list[Any]:
+        scores = Scores(study, results, tmp_path)
+        first, *others = (scores.get(way.route.name, way.budget) for way in study.ways)
+        assert first is not None
+        return [scores.difference(first, other) for other in others if other is not None]
+
+    now = told()
+    assert len(now) == len(study.ways) - 1
+    kept = {}
+    for way in study.ways[:2]:
+        path = tmp_path / f"cells/{way.name}/fd.npz"
+        with np.load(path) as file:
+            features = file["features"]
+        kept[way.name] = frechet_influences(torch.from_numpy(features), study.reference)
+        np.savez(path, features=features, resampled=torch.arange(200.0).numpy())
+    assert now[0] == frechet_difference(*kept.values())
+    assert told() == now
 
 
 def test_the_floors_are_real_pictures(make_study: MakeStudy, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from latentbrush.evaluation.interval import _student, clustered_interval
+from latentbrush.evaluation.shares import _student, clustered_interval
 
 pytestmark = pytest.mark.capability("composition-accuracy")
 

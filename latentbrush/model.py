@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, get_args
@@ -18,6 +17,7 @@ from latentbrush.conditioning import (
     XLTextConditioner,
     count_micro,
 )
+from latentbrush.defaults import ModelDefaults, published_defaults
 from latentbrush.devices import OneAtATime, precision
 from latentbrush.diffusion import (
     SAMPLERS,
@@ -35,7 +35,6 @@ from latentbrush.errors import UserError, short
 from latentbrush.fitting import augmentation_of, check_latents, check_scales, task_of
 from latentbrush.nn import AutoencoderKL, Condition, FirstStage, TinyAutoencoder, UNet, UNet2D
 from latentbrush.origin import Origin
-from latentbrush.request import MAX_SIDE
 
 __all__ = ["Exchanged", "LatentDiffusion", "ModelDefaults"]
 
@@ -44,32 +43,6 @@ STABLE_DIFFUSION_PLAN: Mapping[str, Any] = {
     "steps_offset": 1,
     "set_alpha_to_one": False,
 }
-XL_GUIDANCE = 5.0
-UPSCALER_STEPS, UPSCALER_GUIDANCE, SUPER_RESOLUTION_STEPS = 75, 9.0, 100
-"""Of Stable Diffusion's x4 upscaler and of LDM's model, as diffusers' pipelines have them."""
-
-
-@dataclass(frozen=True)
-class ModelDefaults:
-    """What a request takes where it says nothing. `width`, `height`: pixels; `guidance`: 1 is none.
-
-    UserError for values that no request could have.
-    """
-
-    steps: int = 50
-    guidance: float = 7.5
-    width: int = 512
-    height: int = 512
-
-    def __post_init__(self) -> None:
-        for name in ("steps", "width", "height"):
-            if getattr(self, name) < 1:
-                raise UserError(f"the model's default {name} is {getattr(self, name)}; choose at least 1")
-        if max(self.width, self.height) > MAX_SIDE:
-            raise UserError(f"the model's default size is {self.width}x{self.height}; choose at most {MAX_SIDE} a side")
-        if not math.isfinite(self.guidance):
-            raise UserError(f"the model's default guidance is {self.guidance}; choose a finite number")
-
 
 SafetyFlags = Callable[[Sequence[Image.Image]], list[bool]]
 """Finished pictures -> which of them a safety checker flags."""
@@ -140,30 +113,14 @@ class LatentDiffusion:
         self.plan_options = dict(STABLE_DIFFUSION_PLAN if plan_options is None else plan_options)
         self.threshold, self.clip, self._limits = threshold, clip, limits
         self.plan_config()
-        self.defaults = self._published_defaults() if defaults is None else defaults
+        side, most = unet.config.sample_size * self.factor, self.schedule.num_train_timesteps
+        self.defaults = defaults or published_defaults(self.task, text, sampler, side=side, most=most)
         self.latent_shape(self.defaults.width, self.defaults.height)
-        if self.defaults.steps > self.schedule.num_train_timesteps:
+        if self.defaults.steps > most:
             raise UserError(
-                f"the model's default steps are {self.defaults.steps}, but it was trained with "
-                f"{self.schedule.num_train_timesteps}; correct latentbrush.json"
+                f"the model's default steps are {self.defaults.steps}, but it was trained with {most}; "
+                "correct latentbrush.json"
             )
-
-    def _published_defaults(self) -> ModelDefaults:
-        """Those of diffusers' pipeline for it, as far as the schedule has so many steps."""
-        side = self.unet.config.sample_size * self.factor
-        # DDPM has as many steps as it was trained with; only samplers after it take fewer.
-        most = self.schedule.num_train_timesteps
-        steps, guidance = ModelDefaults.steps, ModelDefaults.guidance
-        if not self.reads_words:
-            upscaling = SUPER_RESOLUTION_STEPS if self.task == "upscaling" else steps
-            steps, guidance = most if self.sampler == "ddpm" else upscaling, 1.0
-        elif self.task == "upscaling":
-            steps, guidance = UPSCALER_STEPS, UPSCALER_GUIDANCE
-        elif self.reads_bert:
-            guidance = 1.0
-        elif self.is_xl and self.task == "text-to-image":
-            guidance = XL_GUIDANCE
-        return ModelDefaults(steps=min(steps, most), guidance=guidance, width=side, height=side)
 
     @property
     def reads_bert(self) -> bool:

@@ -4,7 +4,7 @@ from latentbrush.formats.alone import with_autoencoder
 from latentbrush.formats.clip import SIGNED, CLIPParts, PixelScale, load_clip, read_pixels, save_clip
 from latentbrush.formats.comfyui import COMFYUI_KEY, parse_comfyui
 from latentbrush.formats.convert import Conversion, convert
-from latentbrush.formats.folder import load_autoencoder, save_autoencoder, save_model
+from latentbrush.formats.folder import load_autoencoder
 from latentbrush.formats.foreign import foreign_request, foreign_sampler
 from latentbrush.formats.inception import load_inception
 from latentbrush.formats.loading import load_for
@@ -25,6 +25,7 @@ from latentbrush.formats.pictures import (
 from latentbrush.formats.record import PictureRecord, differences, parse_record, record_of
 from latentbrush.formats.replace import replaced_folder
 from latentbrush.formats.safety import with_safety_check
+from latentbrush.formats.saving import save_autoencoder, save_model
 from latentbrush.formats.shipped import resolve_clip, resolve_model, shipped_clips, shipped_models
 from latentbrush.formats.summary import AloneSummary, ModelSummary, PartSummary, summarise, summarise_alone
 from latentbrush.formats.tiny_autoencoder import load_tiny_autoencoder, save_tiny_autoencoder, with_fast_decoder

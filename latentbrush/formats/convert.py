@@ -20,7 +20,8 @@ from latentbrush.files import read_json, whole_file, write_json
 from latentbrush.formats.alone import Alone, layout_alone, open_alone
 from latentbrush.formats.finite import all_finite
 from latentbrush.formats.folder import assemble
-from latentbrush.formats.index import BERT, INDEX, TOWERS, UNUSED_PARTS
+from latentbrush.formats.index import INDEX, UNUSED_PARTS
+from latentbrush.formats.kinds import BERT, TOWERS
 from latentbrush.formats.links import refuse_links_out
 from latentbrush.formats.network import KINDS
 from latentbrush.formats.opening import single_file

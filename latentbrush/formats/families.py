@@ -15,7 +15,9 @@ from latentbrush.files import write_json
 from latentbrush.formats import configs
 from latentbrush.formats.clip_configs import write_projected_text_config
 from latentbrush.formats.compvis import UNET_PREFIX, ema_key
-from latentbrush.formats.index import INDEX, LOW_RES, TOKENIZERS, TOWERS, Index, pipeline_name, write_index
+from latentbrush.formats.index import INDEX, LOW_RES, Index, write_index
+from latentbrush.formats.kinds import STABLE_DIFFUSION, TOWERS, XL
+from latentbrush.formats.pipelines import pipeline_name
 from latentbrush.formats.scheduler import Scheduler, write_scheduler
 from latentbrush.formats.store import Entry, TensorFile
 from latentbrush.model import STABLE_DIFFUSION_PLAN
@@ -24,7 +26,7 @@ from latentbrush.nn import AutoencoderConfig, CLIPTextConfig, ProjectedTextConfi
 __all__ = ["Family", "family_of", "write_family"]
 
 
-STABLE_DIFFUSION = Schedule()
+PUBLISHED_SCHEDULE = Schedule()
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class Family:
     prediction: Prediction = "epsilon"
     doubt: str = ""
     pad: str = "<|endoftext|>"
-    schedule: Schedule = STABLE_DIFFUSION
+    schedule: Schedule = PUBLISHED_SCHEDULE
     augmentation: Augmentation | None = None
 
 
@@ -181,16 +183,16 @@ def unknown(file: TensorFile) -> UserError:
 
 def write_family(family: Family, directory: Path) -> None:
     """All settings of a model folder, as the family has them."""
-    aesthetic, xl = family.text is None, family.second is not None
+    aesthetic, kind = family.text is None, STABLE_DIFFUSION if family.second is None else XL
     unet = family.unet
     task = find_task(unet.in_channels, unet.out_channels, family.autoencoder.latent_channels, unet.classes)
     towers = [part for part, tower in zip(TOWERS, (family.text, family.second), strict=True) if tower is not None]
-    tokenizers = [tokenizer for tower, tokenizer in zip(TOWERS, TOKENIZERS, strict=True) if tower in towers]
-    sampler, plan = ("euler", XL_PLAN) if xl else ("ddim", STABLE_DIFFUSION_PLAN)
+    sampler, plan = ("euler", XL_PLAN) if kind is XL else ("ddim", STABLE_DIFFUSION_PLAN)
     scheduler = write_scheduler(Scheduler(family.schedule, family.prediction, sampler, plan))
     index = Index(
-        pipeline_name(task, xl=xl, aesthetic=aesthetic),
-        ("vae", "unet", *towers, *tokenizers),
+        kind,
+        pipeline_name(task, kind, aesthetic=aesthetic),
+        kind.parts_of(("vae", "unet", *towers)),
         str(scheduler["_class_name"]),
         zero_empty=not aesthetic,  # the refiner reads an empty prompt as it stands
         aesthetic=aesthetic,

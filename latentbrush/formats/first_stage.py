@@ -13,9 +13,11 @@ from torch import nn
 from latentbrush.errors import UserError
 from latentbrush.formats import configs
 from latentbrush.formats.fields import Fields
-from latentbrush.formats.index import INDEX, SUPER_RESOLUTION, UPSCALER, Index
+from latentbrush.formats.index import INDEX, Index
+from latentbrush.formats.kinds import LDM_BERT, Kind
 from latentbrush.formats.network import Fill, read_network, write_network
 from latentbrush.formats.parts import readers_of
+from latentbrush.formats.pipelines import SUPER_RESOLUTION, UPSCALER
 from latentbrush.formats.tiny_autoencoder import write_tiny_config
 from latentbrush.formats.vq import PART, read_vq_config, write_vq_config
 from latentbrush.nn import AutoencoderKL, FirstStage, PixelConfig, Pixels, TinyAutoencoder, VQAutoencoder, VQConfig
@@ -60,7 +62,7 @@ def read_first_stage(directory: Path, index: Index, fill: Fill, sample_size: int
         assert isinstance(stage, AutoencoderKL | TinyAutoencoder)
         _check_kind(directory, index, stage)
         return stage
-    if index.reads_bert:
+    if index.kind is LDM_BERT:
         return read_network(PART, directory / PART, AUTOENCODER_READERS, fill)
     if PART in index.parts:
         return read_network(PART, directory / PART, (read_vq, VQAutoencoder), fill)
@@ -86,23 +88,27 @@ def check_scale(index: Index, stage: FirstStage) -> None:
 def check_class(index: Index, stage: FirstStage) -> None:
     """UserError for a first stage that the pipeline has no place for, as one exchanged for the model's own may be."""
     written = CLASSES.get(type(stage))
-    known = [name for part in ("vae", PART) if part in index.parts for name in index.classes.get(part, ("", ()))[1]]
+    known = [
+        name for part in ("vae", PART) if part in index.parts for name in index.kind.classes.get(part, ("", ()))[1]
+    ]
     if written is not None and written not in known:
         raise UserError(
             f"the first stage is an {written}, which {index.pipeline} has no place for; save the model with its own"
         )
 
 
-def stage_networks(stage: FirstStage, *, bert: bool) -> dict[str, nn.Module]:
-    """Part -> network. `bert`: of LDM's text-to-image model, where all first stages have one name?"""
+def stage_networks(stage: FirstStage, kind: Kind) -> dict[str, nn.Module]:
+    """Part -> network, in a folder of this kind: LDM's text-to-image model has one name for all first stages."""
     if isinstance(stage, Pixels):
         return {}
-    return {"vae" if isinstance(stage, AutoencoderKL | TinyAutoencoder) and not bert else PART: stage}
+    named_vae = isinstance(stage, AutoencoderKL | TinyAutoencoder) and kind is not LDM_BERT
+    return {"vae" if named_vae else PART: stage}
 
 
-def write_first_stage(directory: Path, stage: FirstStage, dtype: torch.dtype, *, bert: bool) -> None:
+def write_first_stage(directory: Path, stage: FirstStage, kind: Kind, dtype: torch.dtype) -> None:
     if isinstance(stage, AutoencoderKL):
-        write_autoencoder(directory / (PART if bert else "vae"), stage, dtype)
+        [part] = stage_networks(stage, kind)
+        write_autoencoder(directory / part, stage, dtype)
     elif isinstance(stage, TinyAutoencoder):
         write_network("vae", directory / "vae", stage, write_tiny_config(stage.config), dtype)
     elif isinstance(stage, VQAutoencoder):

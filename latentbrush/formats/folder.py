@@ -1,4 +1,4 @@
-"""A model's folder, the native format: diffusers' own, with latentbrush.json beside for our defaults.
+"""A model out of its folder, the native format: diffusers' own, with latentbrush.json beside for our defaults.
 
 model_index.json   unet/   vae/   text_encoder/   tokenizer/   scheduler/   latentbrush.json
 (LDM's own text-to-image model: vqvae/ and bert/ instead of vae/ and text_encoder/)
@@ -8,70 +8,35 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
 
-from latentbrush.conditioning import (
-    Augmentation,
-    ClassTokenConditioner,
-    LabelConditioner,
-    PromptTokenizer,
-    Tokenizer,
-    XLTextConditioner,
-)
+from latentbrush.conditioning import Augmentation, LabelConditioner, PromptTokenizer, Tokenizer
 from latentbrush.devices import choose_device, choose_dtype, enough_memory
 from latentbrush.errors import UserError
-from latentbrush.files import write_json
 from latentbrush.formats import configs
 from latentbrush.formats.bert import read_bert_config
-from latentbrush.formats.first_stage import (
-    AUTOENCODER_READERS,
-    check_class,
-    check_scale,
-    read_first_stage,
-    stage_networks,
-    write_autoencoder,
-    write_first_stage,
-)
-from latentbrush.formats.index import (
-    BERT,
-    FROM_MUCH_NOISE,
-    INDEX,
-    LDM_TEXT,
-    LOW_RES,
-    OWN,
-    TOKENIZERS,
-    TOWERS,
-    Index,
-    pipeline_name,
-    plain_pipeline_name,
-    read_index,
-    write_index,
-)
+from latentbrush.formats.first_stage import AUTOENCODER_READERS, read_first_stage, stage_networks
+from latentbrush.formats.index import INDEX, LOW_RES, Index, read_index
+from latentbrush.formats.kinds import BERT, LDM_BERT, TOKENIZERS, TOWERS, XL, kind_of
 from latentbrush.formats.links import refuse_links_out
-from latentbrush.formats.network import (
-    KINDS,
-    Fill,
-    fields_of,
-    filled_from,
-    place_of,
-    read_network,
-    write_network,
-)
-from latentbrush.formats.replace import replaced_folder
-from latentbrush.formats.scheduler import Scheduler, read_scheduler, write_scheduler
+from latentbrush.formats.network import KINDS, Fill, fields_of, filled_from, place_of, read_network
+from latentbrush.formats.ours import OURS, read_ours
+from latentbrush.formats.pipelines import takes_score
+from latentbrush.formats.scheduler import Scheduler, read_scheduler
 from latentbrush.formats.shipped import resolve_model
 from latentbrush.formats.store import Entry
-from latentbrush.formats.text import bert_tokenizer, read_text, text_networks, write_text
-from latentbrush.formats.unet2d import read_unet2d_config, write_unet2d_config
+from latentbrush.formats.text import bert_tokenizer, read_text, text_networks
+from latentbrush.formats.unet2d import read_unet2d_config
 from latentbrush.formats.weights import check_weights, find_weights, stored_dtype
-from latentbrush.model import LatentDiffusion, ModelDefaults
-from latentbrush.nn import AutoencoderKL, Pixels, TinyAutoencoder, UNet, UNet2D
+from latentbrush.model import LatentDiffusion
+from latentbrush.nn import AutoencoderKL, UNet, UNet2D
 from latentbrush.origin import Origin
 
 __all__ = [
+    "CONFIG",
+    "SCHEDULER",
     "assemble",
     "load_autoencoder",
     "load_model",
@@ -79,15 +44,10 @@ __all__ = [
     "networks_of",
     "outline_model",
     "placed",
-    "save_autoencoder",
-    "save_model",
     "weight_entries",
 ]
 
-OURS = "latentbrush.json"
 SCHEDULER, CONFIG = "scheduler", "scheduler_config.json"
-AESTHETIC_NUMBERS = 5
-"""What the refiner of Stable Diffusion XL takes beside the words, the last of them an aesthetic score."""
 
 
 def load_model(
@@ -134,19 +94,19 @@ def load_tokenizer(model: str | Path) -> PromptTokenizer:
     """A model's tokeniser alone, of two the second. UserError for what of its files is missing, broken or foreign."""
     directory = _resolved(model)
     index = read_index(directory)
-    if index.reads_bert:
+    if index.kind is LDM_BERT:
         bert = read_bert_config(fields_of(directory / BERT / "config.json"))
         return bert_tokenizer(directory, bert.max_positions)
-    if not index.reads_words:
+    if index.kind.reads != "words":
         raise UserError(f"{directory} reads no words, so it has no tokeniser; name a model with a text tower")
-    second = index.is_xl
+    second = index.kind is XL
     config = configs.read_text_config(fields_of(directory / TOWERS[second] / "config.json"))
     return Tokenizer.from_folder(directory / TOKENIZERS[second], positions=config.max_positions)
 
 
 def networks_of(model: LatentDiffusion) -> dict[str, nn.Module]:
     """Part -> network, by the names of the folders in which they lie."""
-    stages = stage_networks(model.autoencoder, bert=model.reads_bert)
+    stages = stage_networks(model.autoencoder, kind_of(model))
     return {"unet": model.unet, **stages, **text_networks(model.text)}
 
 
@@ -171,8 +131,8 @@ def assemble(directory: Path, sampler: str | None, fill: Fill, origin: Origin) -
     index = read_index(directory)
     scheduler = _read_scheduler(directory, index, sampler)
     # The words first: what is wrong with a tokeniser is told before large networks are made.
-    text = None if index.wordless else read_text(directory, index, fill)
-    options, defaults = _read_ours(directory)
+    text = None if index.kind.reads == "nothing" else read_text(directory, index, fill)
+    options, defaults = read_ours(directory)
     unet: UNet | UNet2D
     if text is None:
         unet = read_network("unet", place_of(directory, "unet"), (read_unet2d_config, UNet2D), fill)
@@ -208,7 +168,7 @@ def _read_augmentation(directory: Path, index: Index) -> Augmentation | None:
 
 
 def _check_aesthetic(directory: Path, index: Index, model: LatentDiffusion) -> None:
-    takes = model.micro_count == AESTHETIC_NUMBERS
+    takes = takes_score(model)
     if takes != index.aesthetic:
         raise UserError(
             f"{directory / INDEX}: requires_aesthetics_score is {index.aesthetic}, but the UNet takes "
@@ -226,85 +186,6 @@ def _read_scheduler(directory: Path, index: Index, sampler: str | None) -> Sched
     return replace(scheduler, plan_options={**scheduler.plan_options, "steps_offset": fields.whole("steps_offset", 0)})
 
 
-def save_model(
-    model: LatentDiffusion,
-    directory: str | Path,
-    *,
-    dtype: torch.dtype = torch.float32,
-    overwrite: bool = False,
-) -> None:
-    """Write a folder that `load_model` and the diffusers pipeline for such a model open.
-
-    `dtype`: float32 or float16, of the weights in the files. The folder appears whole or not at all.
-    UserError for a folder that is there and not empty, unless `overwrite`, which replaces all of it.
-    """
-    with replaced_folder(Path(directory), overwrite=overwrite, ours=(INDEX,)) as new:
-        index = _write_schedulers(new, model)
-        write_json(new / INDEX, write_index(index))
-        write_text(new, model.text, dtype)
-        write_network("unet", new / "unet", model.unet, _unet_config(model.unet), dtype)
-        write_first_stage(new, model.autoencoder, dtype, bert=model.reads_bert)
-        _write_ours(new, model)
-
-
-def _write_schedulers(new: Path, model: LatentDiffusion) -> Index:
-    """Writes them; returns the index in which they stand."""
-    aesthetic, towers = model.micro_count == AESTHETIC_NUMBERS, text_networks(model.text)
-    stages = stage_networks(model.autoencoder, bert=model.reads_bert)
-    tokenizers = [name for tower, name in zip(TOWERS, TOKENIZERS, strict=True) if tower in towers]
-    tokenizers = ["tokenizer"] if model.reads_bert else tokenizers
-    index = Index(
-        pipeline=_pipeline_name(model, aesthetic=aesthetic),
-        parts=(*stages, "unet", *towers, *tokenizers),
-        scheduler="",
-        tiny=isinstance(model.autoencoder, TinyAutoencoder),
-        zero_empty=isinstance(model.text, XLTextConditioner) and model.text.zero_empty,
-        aesthetic=aesthetic,
-        wordless=isinstance(model.unet, UNet2D),
-        own_unet=isinstance(model.unet, UNet2D) and model.unet.config.heads is not None,
-    )
-    options, stated = dict(model.plan_options), {}
-    if index.keeps_offset:
-        # The others always take 1, which is why the writer refuses all else.
-        stated["steps_offset"] = model.plan_config().steps_offset
-        options["steps_offset"] = 1
-    clip = model.clip if index.keeps_clip else None
-    scheduler = Scheduler(model.schedule, model.prediction, model.sampler, options, model.threshold, clip)
-    config = write_scheduler(scheduler) | stated
-    (new / SCHEDULER).mkdir()
-    write_json(new / SCHEDULER / CONFIG, config)
-    index = replace(index, scheduler=str(config["_class_name"]))
-    check_class(index, model.autoencoder)
-    check_scale(index, model.autoencoder)
-    return index if model.augmentation is None else _write_augmentation(new, model, model.augmentation, index)
-
-
-def _write_augmentation(new: Path, model: LatentDiffusion, augmentation: Augmentation, index: Index) -> Index:
-    """Writes the scheduler of small pictures; returns the index that names it."""
-    config = write_scheduler(Scheduler(augmentation.schedule, "epsilon", "ddpm", {"steps_offset": 1}))
-    (new / LOW_RES).mkdir()
-    write_json(new / LOW_RES / CONFIG, config)
-    return replace(index, low_res=str(config["_class_name"]), max_noise_level=augmentation.most)
-
-
-def _pipeline_name(model: LatentDiffusion, *, aesthetic: bool) -> str:
-    if isinstance(model.text, ClassTokenConditioner) or (model.task == "inpainting" and not model.reads_words):
-        return OWN
-    if isinstance(model.unet, UNet2D):
-        latents = not isinstance(model.autoencoder, Pixels)
-        return plain_pipeline_name(model.task, model.sampler, model.plan_config().spacing, latents=latents)
-    if model.reads_bert and model.sampler in FROM_MUCH_NOISE:
-        raise UserError(
-            f"the sampler {model.sampler} cannot be saved: {LDM_TEXT} starts it from too little noise and would paint "
-            "other pictures; save the model with another (ddim), and choose this one when painting"
-        )
-    return pipeline_name(model.task, xl=model.is_xl, aesthetic=aesthetic, bert=model.reads_bert)
-
-
-def _unet_config(unet: UNet | UNet2D) -> dict[str, Any]:
-    return write_unet2d_config(unet.config) if isinstance(unet, UNet2D) else configs.write_unet_config(unet.config)
-
-
 def load_autoencoder(directory: str | Path, *, dtype: torch.dtype = torch.float32) -> AutoencoderKL:
     """Read an autoencoder alone: its own folder, or the vae folder of a whole model (or of its name)."""
     path = resolve_model(directory)
@@ -314,18 +195,6 @@ def load_autoencoder(directory: str | Path, *, dtype: torch.dtype = torch.float3
     return read_network("vae", path, AUTOENCODER_READERS, filled_from(path, dtype, alone=True))
 
 
-def save_autoencoder(
-    autoencoder: AutoencoderKL,
-    directory: str | Path,
-    *,
-    dtype: torch.dtype = torch.float32,
-    overwrite: bool = False,
-) -> None:
-    """Write a folder that `load_autoencoder` and diffusers' AutoencoderKL open. As `save_model`."""
-    with replaced_folder(Path(directory), overwrite=overwrite, ours=("config.json",)) as new:
-        write_autoencoder(new, autoencoder, dtype)
-
-
 def _origin(directory: Path, sampler: str | None) -> Origin:
     index = read_index(directory)
     parts = [part for part in index.parts if part in KINDS]
@@ -333,33 +202,3 @@ def _origin(directory: Path, sampler: str | None) -> Origin:
     folders = dict.fromkeys([directory, *(place_of(directory, part) for part in (*index.parts, SCHEDULER, LOW_RES))])
     settings = [file for folder in folders for kind in ("*.json", "*.txt") for file in folder.glob(kind)]
     return Origin(directory, weights, settings, sampler)
-
-
-def _read_ours(directory: Path) -> tuple[dict[str, Any], ModelDefaults | None]:
-    """latentbrush.json: plan options that diffusers has no field for, and the defaults, if there."""
-    if not (directory / OURS).is_file():
-        return {}, None
-    fields = fields_of(directory / OURS)
-    fields.only("format", 1)
-    defaults = ModelDefaults(
-        steps=fields.whole("steps"),
-        guidance=fields.number("guidance"),
-        width=fields.whole("width"),
-        height=fields.whole("height"),
-    )
-    eta = fields.number("eta", 0.0)
-    fields.done()
-    return ({"eta": eta} if eta else {}), defaults
-
-
-def _write_ours(directory: Path, model: LatentDiffusion) -> None:
-    defaults = model.defaults
-    content = {
-        "format": 1,
-        "steps": defaults.steps,
-        "guidance": defaults.guidance,
-        "width": defaults.width,
-        "height": defaults.height,
-        "eta": model.plan_config("ddim").eta,
-    }
-    write_json(directory / OURS, content)

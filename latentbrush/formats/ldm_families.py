@@ -19,13 +19,15 @@ from latentbrush.formats import configs
 from latentbrush.formats.bert import write_bert_config
 from latentbrush.formats.class_token import write_class_token_config
 from latentbrush.formats.compvis import UNET_PREFIX, ema_key
-from latentbrush.formats.folder import OURS
-from latentbrush.formats.index import BERT, CLASS_TOKEN, INDEX, OWN, Index, pipeline_name, write_index
+from latentbrush.formats.index import INDEX, Index, write_index
+from latentbrush.formats.kinds import BERT, CLASS_TOKEN, LDM_BERT, LDM_CLASSES, OWN_WORDLESS, Kind
+from latentbrush.formats.ours import OURS, written_ours
+from latentbrush.formats.pipelines import LDM_TEXT, OWN
 from latentbrush.formats.scheduler import Scheduler, write_scheduler
 from latentbrush.formats.store import TensorFile
 from latentbrush.formats.unet2d import write_unet2d_config
 from latentbrush.formats.vq import write_vq_config
-from latentbrush.model import STABLE_DIFFUSION_PLAN
+from latentbrush.model import STABLE_DIFFUSION_PLAN, ModelDefaults
 from latentbrush.nn import (
     AutoencoderConfig,
     ClassTokenConfig,
@@ -60,6 +62,12 @@ class LDMFamily:
     def side(self) -> int:
         """Pixels."""
         return self.unet.sample_size * self.stage.factor
+
+    @property
+    def kind(self) -> Kind:
+        if self.told is None:
+            return OWN_WORDLESS
+        return LDM_BERT if isinstance(self.told, LDMBertConfig) else LDM_CLASSES
 
 
 CODEBOOK = "first_stage_model.quantize.embedding.weight"
@@ -126,22 +134,16 @@ def write_ldm_family(family: LDMFamily, directory: Path, prediction: Prediction,
     """
     scheduler = write_scheduler(Scheduler(family.schedule, prediction, "ddim", STABLE_DIFFUSION_PLAN))
     told = _told(family, directory, vocabulary)
-    wordless = isinstance(family.unet, UNet2DConfig)
-    bert = isinstance(family.told, LDMBertConfig)
-    index = Index(
-        pipeline_name("text-to-image", xl=False, aesthetic=False, bert=True) if bert else OWN,
-        ("vqvae", "unet", *told, *(["tokenizer"] if bert else [])),
-        str(scheduler["_class_name"]),
-        wordless=wordless,
-        own_unet=wordless,
-    )
-    size = {"width": family.side, "height": family.side}
+    pipeline = LDM_TEXT if family.kind is LDM_BERT else OWN
+    parts = family.kind.parts_of(("vqvae", "unet", *told))
+    index = Index(family.kind, pipeline, parts, str(scheduler["_class_name"]))
+    defaults = ModelDefaults(steps=50, guidance=family.guidance, width=family.side, height=family.side)
     contents: dict[str, Mapping[str, Any]] = {
         INDEX: write_index(index),
         "scheduler/scheduler_config.json": scheduler,
         "unet/config.json": _unet(family.unet),
         "vqvae/config.json": _stage(family.stage),
-        OURS: {"format": 1, "steps": 50, "guidance": family.guidance, **size, "eta": 0.0},
+        OURS: written_ours(defaults, eta=0.0),
         **{f"{part}/config.json": config for part, config in told.items()},
     }
     for name, content in contents.items():

@@ -15,6 +15,7 @@ from latentbrush.formats.class_token import read_class_token_config
 from latentbrush.formats.clip_configs import read_projected_text_config
 from latentbrush.formats.fields import Fields
 from latentbrush.formats.index import Index
+from latentbrush.formats.kinds import LDM_BERT
 from latentbrush.formats.tiny_autoencoder import CLASS as TINY
 from latentbrush.formats.tiny_autoencoder import read_tiny_config
 from latentbrush.formats.unet2d import read_unet2d_config
@@ -55,8 +56,8 @@ def readers_of(part: str, directory: Path) -> Readers:
 def readers_in(directory: Path, index: Index) -> dict[str, Readers]:
     """Part -> its readers, of all networks in a model's folder: some names are of another network in some models."""
     readers = {part: readers_of(part, directory / part) for part in index.parts if part in PARTS}
-    if index.reads_bert:
+    if index.kind is LDM_BERT:
         readers["vqvae"] = PARTS["vae"]
-    if index.wordless:
+    if index.kind.reads == "nothing":
         readers["unet"] = (read_unet2d_config, UNet2D)
     return readers

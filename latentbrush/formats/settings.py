@@ -21,11 +21,12 @@ from latentbrush.diffusion import Prediction
 from latentbrush.errors import UserError, short
 from latentbrush.files import read_json, small_text, write_json
 from latentbrush.formats.families import family_of, unknown, write_family
-from latentbrush.formats.folder import OURS
-from latentbrush.formats.index import INDEX, LOW_RES, TOKENIZERS, read_index
+from latentbrush.formats.index import INDEX, LOW_RES, read_index
+from latentbrush.formats.kinds import LDM_BERT, TOKENIZERS
 from latentbrush.formats.ldm_families import VOCABULARY_NEEDED, ldm_family_of, write_ldm_family
 from latentbrush.formats.links import refuse_links_out
 from latentbrush.formats.network import KINDS
+from latentbrush.formats.ours import OURS
 from latentbrush.formats.store import TensorFile
 
 __all__ = [
@@ -185,7 +186,7 @@ def _write_texts(texts: dict[str, str], directory: Path) -> None:
     for name, text in texts.items():
         (directory / name).parent.mkdir(exist_ok=True)
         (directory / name).write_text(text, encoding="utf-8", newline="")
-    if read_index(directory).reads_bert:
+    if read_index(directory).kind is LDM_BERT:
         if not has_vocabulary(directory / "tokenizer"):
             raise UserError(f"{directory / 'tokenizer'} has no vocabulary; {VOCABULARY_NEEDED}")
         return
@@ -205,7 +206,7 @@ def _tokenizers(directory: Path) -> list[str]:
 def header_of(directory: Path) -> dict[str, str]:
     """The metadata of a single file whose settings lie in `directory`; one entry, whose order cannot vary."""
     names, published = list(NAMES), clip_tokenizer()
-    for part in [] if read_index(directory).reads_bert else _tokenizers(directory):
+    for part in [] if read_index(directory).kind is LDM_BERT else _tokenizers(directory):
         own = Tokenizer.from_folder(directory / part)
         if (own.vocab, own.merges) == (published.vocab, published.merges):
             names = [name for name in names if name not in {f"{part}/{vocabulary}" for vocabulary in VOCABULARY}]

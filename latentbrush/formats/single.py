@@ -90,7 +90,7 @@ def empty_networks(directory: Path) -> dict[str, nn.Module]:
         pass
 
     index = read_index(directory)
-    if index.wordless and "vqvae" not in index.parts:
+    if index.kind.reads == "nothing" and "vqvae" not in index.parts:
         raise UserError(f"{directory} is a model of pixels, which is kept as a folder; it cannot be converted")
     readers = readers_in(directory, index)
     return {part: read_network(part, directory / part, readers[part], nothing) for part in readers}

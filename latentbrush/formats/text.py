@@ -19,7 +19,8 @@ from latentbrush.formats.bert import read_bert_config, write_bert_config
 from latentbrush.formats.class_token import read_class_token_config, write_class_token_config
 from latentbrush.formats.clip_configs import read_projected_text_config, write_projected_text_config
 from latentbrush.formats.configs import read_text_config, write_text_config
-from latentbrush.formats.index import BERT, CLASS_TOKEN, Index
+from latentbrush.formats.index import Index
+from latentbrush.formats.kinds import BERT, CLASS_TOKEN, LDM_BERT, LDM_CLASSES, XL
 from latentbrush.formats.network import Fill, read_network, write_network
 from latentbrush.nn import ClassToken, CLIPTextModel, LDMBertModel, ProjectedTextModel
 
@@ -31,10 +32,10 @@ PROMPT = 77
 
 def read_text(directory: Path, index: Index, fill: Fill) -> TextConditioner | XLTextConditioner | ClassTokenConditioner:
     """The conditioner of a folder with these parts; `fill` gives its towers, or its table, their weights."""
-    if index.reads_class:
+    if index.kind is LDM_CLASSES:
         of_classes = (read_class_token_config, ClassToken)
         return ClassTokenConditioner(read_network(CLASS_TOKEN, directory / CLASS_TOKEN, of_classes, fill)).eval()
-    if index.reads_bert:
+    if index.kind is LDM_BERT:
         bert = read_network(BERT, directory / BERT, (read_bert_config, LDMBertModel), fill)
         return TextConditioner(bert_tokenizer(directory, bert.config.max_positions), bert).eval()
     first = None
@@ -43,7 +44,7 @@ def read_text(directory: Path, index: Index, fill: Fill) -> TextConditioner | XL
         tower = read_network("text_encoder", directory / "text_encoder", readers, fill)
         positions = tower.config.max_positions
         first = TextConditioner(Tokenizer.from_folder(directory / "tokenizer", positions=positions), tower)
-    if not index.is_xl:
+    if index.kind is not XL:
         assert first is not None
         return first.eval()
     projected = (read_projected_text_config, ProjectedTextModel)

@@ -12,7 +12,15 @@ from torch import Tensor, nn
 from latentbrush.nn.attention import SpatialTransformer
 from latentbrush.nn.blocks import Downsample, ResBlock, Upsample, check_groups, timestep_embedding
 from latentbrush.nn.condition import Condition, check_labels
-from latentbrush.nn.linear import Linear
+from latentbrush.nn.unet_parts import (
+    TimeEmbedding,
+    check_levels,
+    check_picture,
+    check_positive,
+    check_times,
+    start_at_zero,
+    way_up,
+)
 
 __all__ = ["UNet", "UNetConfig"]
 
@@ -55,16 +63,11 @@ class UNetConfig:
 
     def __post_init__(self) -> None:
         check_groups(self.channels, self.groups)
-        for name in ("attention", "heads", "depth", "only_cross"):
-            entries = getattr(self, name)
-            if entries is not None and len(entries) != len(self.channels):
-                raise ValueError(f"UNet {name} {entries} has {len(entries)} entries for {len(self.channels)} levels")
+        check_levels(self, "attention", "heads", "depth", "only_cross")
         for width, heads in zip(self.channels, self.heads, strict=True):
             if heads < 1 or width % heads:
                 raise ValueError(f"{width} UNet channels are not divisible by {heads} attention heads")
-        for name in ("sample_size", "in_channels", "out_channels", "layers_per_block", "context_width"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"UNet {name} {getattr(self, name)} must be at least 1")
+        check_positive(self, "sample_size", "in_channels", "out_channels", "layers_per_block", "context_width")
         if self.classes is not None and self.classes < 1:
             raise ValueError(f"UNet classes {self.classes} must be at least 1, or None for no labels")
         if min(self.depth) < 1:
@@ -82,19 +85,6 @@ class UNetConfig:
     @property
     def time_width(self) -> int:
         return 4 * self.channels[0]
-
-
-class TimeEmbedding(nn.Module):
-    """(B, width) -> (B, time_width), of the time's sinusoids and of whatever is added to it."""
-
-    def __init__(self, width: int, time_width: int) -> None:
-        super().__init__()
-        self.linear_1 = Linear(width, time_width)
-        self.linear_2 = Linear(time_width, time_width)
-
-    def forward(self, sinusoids: Tensor) -> Tensor:
-        out: Tensor = self.linear_2(F.silu(self.linear_1(sinusoids)))
-        return out
 
 
 def _resnet(config: UNetConfig, c_in: int, c_out: int) -> ResBlock:
@@ -201,31 +191,11 @@ class UNet(nn.Module):
         )
         self.down_blocks = nn.ModuleList(DownBlock(config, level) for level in range(len(widths)))
         self.mid_block = MidBlock(config)
-        skips = [widths[0]]
-        for level, width in enumerate(widths):
-            skips += [width] * (config.layers_per_block + (level < len(widths) - 1))
-        self.up_blocks = nn.ModuleList()
-        c_in = widths[-1]
-        for level in reversed(range(len(widths))):
-            taken = [skips.pop() for _ in range(config.layers_per_block + 1)]
-            self.up_blocks.append(UpBlock(config, level, c_in, taken))
-            c_in = widths[level]
+        self.up_blocks = nn.ModuleList(UpBlock(config, *row) for row in way_up(widths, config.layers_per_block))
         self.conv_norm_out = nn.GroupNorm(config.groups, widths[0], eps=config.norm_eps)
         self.conv_out = nn.Conv2d(widths[0], config.out_channels, 3, padding=1)
-        self._start_as_identity()
-
-    def _start_as_identity(self) -> None:
-        """Every residual branch and the output start at zero (ADM, Dhariwal & Nichol 2021, and LDM's code)."""
-        last_layers: list[nn.Conv2d | nn.Linear] = [self.conv_out]
-        for module in self.modules():
-            if isinstance(module, ResBlock):
-                last_layers.append(module.conv2)
-            elif isinstance(module, SpatialTransformer):
-                last_layers.append(module.proj_out)
-        for layer in last_layers:
-            nn.init.zeros_(layer.weight)
-            if layer.bias is not None:
-                nn.init.zeros_(layer.bias)
+        transformers = (module for module in self.modules() if isinstance(module, SpatialTransformer))
+        start_at_zero(self, [self.conv_out, *(transformer.proj_out for transformer in transformers)])
 
     def forward(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
         self._check(x, t, condition)
@@ -262,17 +232,8 @@ class UNet(nn.Module):
 
     def _check(self, x: Tensor, t: Tensor, condition: Condition) -> None:
         batch, width = x.shape[0], self.config.context_width
-        more = 0 if condition.channels is None else condition.channels.shape[1]
-        if x.ndim != 4 or x.shape[1] + more != self.config.in_channels:
-            also = f" with {more} of a condition" if more else ""
-            raise ValueError(f"the UNet takes (B, {self.config.in_channels}, h, w), not {tuple(x.shape)}{also}")
-        if condition.channels is not None and condition.channels.shape[2:] != x.shape[2:]:
-            raise ValueError(
-                f"a condition's channels are {tuple(condition.channels.shape[2:])} high and wide, the picture is "
-                f"{tuple(x.shape[2:])}; they must agree"
-            )
-        if t.shape != (batch,):
-            raise ValueError(f"the UNet takes one time a sample, ({batch},), not {tuple(t.shape)}")
+        check_picture(x, condition, self.config.in_channels)
+        check_times(t, batch)
         context = condition.context
         if context.ndim != 3 or context.shape[0] != batch or context.shape[2] != width:
             raise ValueError(f"the UNet takes a context ({batch}, n, {width}), not {tuple(context.shape)}")

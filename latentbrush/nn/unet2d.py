@@ -20,7 +20,15 @@ from latentbrush.nn.blocks import (
     timestep_embedding,
 )
 from latentbrush.nn.condition import Condition, check_labels
-from latentbrush.nn.unet import TimeEmbedding
+from latentbrush.nn.unet_parts import (
+    TimeEmbedding,
+    check_levels,
+    check_picture,
+    check_positive,
+    check_times,
+    start_at_zero,
+    way_up,
+)
 
 __all__ = ["UNet2D", "UNet2DConfig"]
 
@@ -69,13 +77,8 @@ class UNet2DConfig:
         check_groups(self.channels, self.groups)
         if self.mid_groups is not None:
             check_groups(self.channels[-1:], self.mid_groups)
-        for name in ("attention", "residual"):
-            entries = getattr(self, name)
-            if entries is not None and len(entries) != len(self.channels):
-                raise ValueError(f"UNet {name} {entries} has {len(entries)} entries for {len(self.channels)} levels")
-        for name in ("sample_size", "in_channels", "out_channels", "layers_per_block"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"UNet {name} {getattr(self, name)} must be at least 1")
+        check_levels(self, "attention", "residual")
+        check_positive(self, "sample_size", "in_channels", "out_channels", "layers_per_block")
         attended = [width for width, has in zip(self.channels, self.attention, strict=True) if has]
         if self.heads is not None and self.head_width is not None:
             raise ValueError(f"UNet heads {self.heads} and head width {self.head_width} exclude each other; keep one")
@@ -220,31 +223,11 @@ class UNet2D(nn.Module):
         self.class_embedding = None if config.classes is None else nn.Embedding(config.classes, config.time_width)
         self.down_blocks = nn.ModuleList(DownBlock(config, level) for level in range(len(widths)))
         self.mid_block = MidBlock(config)
-        skips = [widths[0]]
-        for level, width in enumerate(widths):
-            skips += [width] * (config.layers_per_block + (level < len(widths) - 1))
-        self.up_blocks = nn.ModuleList()
-        c_in = widths[-1]
-        for level in reversed(range(len(widths))):
-            taken = [skips.pop() for _ in range(config.layers_per_block + 1)]
-            self.up_blocks.append(UpBlock(config, level, c_in, taken))
-            c_in = widths[level]
+        self.up_blocks = nn.ModuleList(UpBlock(config, *row) for row in way_up(widths, config.layers_per_block))
         self.conv_norm_out = nn.GroupNorm(config.groups, widths[0], eps=config.norm_eps)
         self.conv_out = nn.Conv2d(widths[0], config.out_channels, 3, padding=1)
-        self._start_as_identity()
-
-    def _start_as_identity(self) -> None:
-        """Every residual branch and the output start at zero (DDPM, appendix B, and its code)."""
-        last_layers: list[nn.Conv2d | nn.Linear] = [self.conv_out]
-        for module in self.modules():
-            if isinstance(module, ResBlock):
-                last_layers.append(module.conv2)
-            elif isinstance(module, CellAttention):
-                last_layers.append(module.to_out)
-        for layer in last_layers:
-            nn.init.zeros_(layer.weight)
-            if layer.bias is not None:
-                nn.init.zeros_(layer.bias)
+        attentions = (module for module in self.modules() if isinstance(module, CellAttention))
+        start_at_zero(self, [self.conv_out, *(attention.to_out for attention in attentions)])
 
     def forward(self, x: Tensor, t: Tensor, condition: Condition) -> Tensor:
         self._check(x, t, condition)
@@ -274,20 +257,11 @@ class UNet2D(nn.Module):
         return time
 
     def _check(self, x: Tensor, t: Tensor, condition: Condition) -> None:
-        config, batch = self.config, x.shape[0]
-        more = 0 if condition.channels is None else condition.channels.shape[1]
-        if x.ndim != 4 or x.shape[1] + more != config.in_channels:
-            also = f" with {more} of a condition" if more else ""
-            raise ValueError(f"the UNet takes (B, {config.in_channels}, h, w), not {tuple(x.shape)}{also}")
-        if condition.channels is not None and condition.channels.shape[2:] != x.shape[2:]:
-            raise ValueError(
-                f"a condition's channels are {tuple(condition.channels.shape[2:])} high and wide, the picture is "
-                f"{tuple(x.shape[2:])}; they must agree"
-            )
+        config = self.config
+        check_picture(x, condition, config.in_channels)
         if min(x.shape[2:]) < config.least_side:
             raise ValueError(f"the UNet takes at least {config.least_side} a side, not {tuple(x.shape[2:])}")
-        if t.shape != (batch,):
-            raise ValueError(f"the UNet takes one time a sample, ({batch},), not {tuple(t.shape)}")
+        check_times(t, x.shape[0])
         others = ("pooled", "micro")
         given = [name for name in others if getattr(condition, name) is not None]
         if condition.context.numel() or given:

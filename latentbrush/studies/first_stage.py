@@ -11,6 +11,7 @@ from latentbrush.errors import UserError
 from latentbrush.evaluation import CodebookUsage, codebook_usage
 from latentbrush.evaluation.sets import PictureSet
 from latentbrush.nn import FirstStage, VQAutoencoder, posterior_of
+from latentbrush.studies.rebuilt import Rebuilder
 
 __all__ = ["HeldPictures", "StagePictures", "usage_of"]
 
@@ -30,15 +31,12 @@ class HeldPictures:
         return self.pictures[first:end]
 
 
-class StagePictures:
-    """A set of pictures as `stage` gives them back, from the means of its latents."""
+class StagePictures(Rebuilder):
+    """By `stage`, in its own precision and whole: small pictures, fresh from training."""
 
     def __init__(self, stage: FirstStage, originals: PictureSet) -> None:
-        self.stage, self.originals = stage, originals
-
-    @property
-    def name(self) -> str:
-        return f"{self.originals.name}, rebuilt"
+        super().__init__(originals)
+        self.stage = stage
 
     @torch.inference_mode()
     def of(self, pictures: Tensor) -> Tensor:

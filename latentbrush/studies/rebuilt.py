@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -27,19 +27,6 @@ __all__ = ["Rebuilder", "Rebuilt", "RebuiltPictures", "check_sides", "rebuild"]
 REFUSAL = "the autoencoder's picture of an original is not finite; its weights are damaged: get them anew"
 
 
-class Rebuilder(Protocol):
-    """What gives back the pictures of a set: a model's first stage, or one alone."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def originals(self) -> PictureSet: ...
-
-    def of(self, pictures: Tensor) -> Tensor:
-        """uint8 (B, 3, H, W) -> the same, as it gives them back."""
-
-
 def check_sides(model: LatentDiffusion, pictures: Tensor) -> None:
     """UserError for pictures (B, 3, H, W) whose sides the first stage's factor does not divide."""
     (h, w), f = pictures.shape[-2:], model.factor
@@ -49,11 +36,11 @@ def check_sides(model: LatentDiffusion, pictures: Tensor) -> None:
         )
 
 
-class RebuiltPictures:
-    """A set of pictures as `model`'s first stage gives them back, from the means of their latents."""
+class Rebuilder(ABC):
+    """A set of pictures as a first stage gives them back, from the means of their latents."""
 
-    def __init__(self, model: LatentDiffusion, originals: PictureSet) -> None:
-        self.model, self.originals = model, originals
+    def __init__(self, originals: PictureSet) -> None:
+        self.originals = originals
 
     @property
     def name(self) -> str:
@@ -64,6 +51,18 @@ class RebuiltPictures:
 
     def read(self, first: int, end: int) -> Tensor:
         return self.of(self.originals.read(first, end))
+
+    @abstractmethod
+    def of(self, pictures: Tensor) -> Tensor:
+        """uint8 (B, 3, H, W) -> the same, as they come back."""
+
+
+class RebuiltPictures(Rebuilder):
+    """By `model`'s own first stage, or its fast decoder: in tiles and in float32 where they are needed."""
+
+    def __init__(self, model: LatentDiffusion, originals: PictureSet) -> None:
+        super().__init__(originals)
+        self.model = model
 
     def of(self, pictures: Tensor) -> Tensor:
         """uint8 (B, 3, H, W) through the autoencoder and back. UserError for sides that its factor does not divide."""

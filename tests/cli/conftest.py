@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +50,12 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("models") / "tiny"
     save_model(model, folder)
     return folder
+
+
+@pytest.fixture
+def model_copy(model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model to change."""
+    return Path(shutil.copytree(model_folder, tmp_path_factory.mktemp("copy") / "tiny"))
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ from tiny_wordless import save_wordless
 from torch import Tensor
 
 from latentbrush import load
-from latentbrush.formats.index import FROM_MUCH_NOISE, FROM_UNIT_NOISE
+from latentbrush.formats.pipelines import FROM_MUCH_NOISE, FROM_UNIT_NOISE
 from latentbrush.model import LatentDiffusion
 
 pytestmark = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -22,7 +23,9 @@ MOST_SEED, MOST_TRAINING_SEED = 2**62, 2**31 - 1
 
 study_app = typer.Typer(help="Make a paper's table or plot anew.", rich_markup_mode=None)
 
-OutOption = Annotated[Path, typer.Option(parser=filename, help="A new folder: index.html, study.json, plots, cells.")]
+OutOption = Annotated[
+    Path | None, typer.Option(parser=filename, help="A new folder: index.html, study.json, plots, cells.")
+]
 PlanOption = Annotated[bool, typer.Option("--plan", help="Say what would be done and what it would cost, and end.")]
 ResumeOption = Annotated[bool, typer.Option("--resume", help="Go on with the study in the folder.")]
 
@@ -34,7 +37,7 @@ def _study() -> None:
 
 @study_app.command()
 def steps(
-    out: OutOption,
+    out: OutOption = None,
     model: Annotated[str, typer.Option(help="A shipped model's name, or a diffusers folder.")] = "emoji",
     data: Annotated[
         Path,
@@ -83,7 +86,7 @@ def steps(
 
 @study_app.command()
 def zoo(
-    out: OutOption,
+    out: OutOption = None,
     data: Annotated[
         Path, typer.Option(parser=filename, help="The emoji world, as `latentbrush data emoji` draws it.")
     ] = Path("data/emoji"),
@@ -115,7 +118,7 @@ def zoo(
 
 @study_app.command("rate-distortion")
 def rate_distortion(
-    out: OutOption,
+    out: OutOption = None,
     model: Annotated[str, typer.Option(help="A shipped model's name, or a diffusers folder.")] = "emoji",
     data: Annotated[
         Path,
@@ -147,7 +150,7 @@ def rate_distortion(
 
 @study_app.command()
 def compression(
-    out: OutOption,
+    out: OutOption = None,
     data: Annotated[
         Path, typer.Option(parser=filename, help="The emoji world, as `latentbrush data emoji` draws it.")
     ] = Path("data/emoji"),
@@ -207,7 +210,7 @@ def _check_seed(seed: int, most: int) -> None:
         raise UserError(f"--seed {short(seed)} must be from 0 to {most}")
 
 
-def carry_out(study: Study, out: Path, *, plan: bool, resume: bool) -> None:
+def carry_out(study: Study, out: Path | None, *, plan: bool, resume: bool) -> None:
     """Print the plan, or do what is not done yet, cell by cell, and write the page."""
     from latentbrush.reporting import report_libraries
     from latentbrush.studies.study import StudyRun
@@ -215,14 +218,24 @@ def carry_out(study: Study, out: Path, *, plan: bool, resume: bool) -> None:
     if plan:
         _print_plan(study)
         return
+    if out is None:
+        raise UserError("--out is needed: a new folder for the study; --plan says what it would cost")
     report_libraries()
     run = StudyRun(study, out, resume=resume)
     run.begin()
     left = run.remaining()
+    began, done = time.monotonic(), 0.0
     for i, cell in enumerate(left, 1):
-        began = time.monotonic()
-        run.do(cell)
-        print(f"{i} of {len(left)}: {cell.name} in {time.monotonic() - began:.0f} s", flush=True)
+        rest = sum(other.work for other in left[i - 1 :])
+        took = time.monotonic() - began
+        told = f", about {_spoken(took * rest / done)} left for all" if done else ""
+        print(f"{i} of {len(left)}: {cell.name} ({cell.what}){told}", file=sys.stderr, flush=True)
+        try:
+            run.do(cell)
+        except KeyboardInterrupt:
+            print("latentbrush: what is done is kept; go on with --resume", file=sys.stderr)
+            raise
+        done += cell.work
     run.write()
     print(out / "index.html")
 

@@ -108,7 +108,8 @@ def compared(evaluations: Sequence[tuple[str, Sequence[Measurement]]]) -> list[l
         for figure in first.figures:
             values = [one.figures[figure] for _, one in alike if figure in one.figures]
             if len(values) == len(alike):
-                rows.append([figure, *(f"{value.value:.4g}" for value in values), values[0].better])
+                told = [f"{value.value:.4g} {value.spread and f'({value.spread})'}".strip() for value in values]
+                rows.append([figure, *told, values[0].better])
     return rows
 
 

@@ -48,7 +48,7 @@ class PaintedPictures:
     @property
     def name(self) -> str:
         origin = self.model.origin
-        return "paintings" if origin is None else f"paintings of {origin.folder.name}"
+        return "painted here" if origin is None else f"{origin.folder.name}, painted"
 
     @property
     def calls(self) -> int:

@@ -47,7 +47,10 @@ def _table(found: Sequence[Measurement]) -> Table:
         for measurement in found
         for name, one in measurement.figures.items()
     ]
-    caption = "Spread: the 95% interval, or ± the deviation that papers print beside the figure."
+    caption = (
+        "Spread: the 95% interval, or ± the deviation that papers print beside the figure. KID and bits of latents may "
+        "lie below 0. The definitions stand in docs/evaluation.md."
+    )
     return Table(("figure", "value", "spread", "better", "metric"), rows, numbers=("value",), caption=caption)
 
 

@@ -63,7 +63,7 @@ class ZooStudy:
         plots = {"distortion": _distortion(rows), "trend": _beside_the_paper(rows)} if rows else {}
         sections = [
             Section("The table", [_table(rows)]),
-            Section("What holds here, and what does not", [Paragraph(SURENESS), _verdicts(told)]),
+            Section("What holds here, and what does not", [_contradicted(told), Paragraph(SURENESS), _verdicts(told)]),
             Section("Plots", list(plots.values())),
             Section("Held-out emoji, and what comes back", _sheets(rows, folder)),
         ]
@@ -121,6 +121,14 @@ def _cost(found: Figures) -> list[str]:
 
 def _yes(value: bool) -> str:
     return "yes" if value else "no"
+
+
+def _contradicted(told: Sequence[Trend]) -> Paragraph:
+    turned = [trend for trend in told if trend.verdict == "NO"]
+    if not turned:
+        return Paragraph("Nothing here contradicts the paper's table." if told else "No two settings are compared.")
+    claims = "; ".join(f"{trend.claim} ({trend.paper}), here {trend.here}" for trend in turned)
+    return Paragraph(f"The paper's table has, and here it is the other way round: {claims}.")
 
 
 def _verdicts(told: Sequence[Trend]) -> Table:

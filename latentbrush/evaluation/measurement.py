@@ -108,8 +108,8 @@ def compared(evaluations: Sequence[tuple[str, Sequence[Measurement]]]) -> list[l
         for figure in first.figures:
             values = [one.figures[figure] for _, one in alike if figure in one.figures]
             if len(values) == len(alike):
-                told = [f"{value.value:.4g} {value.spread and f'({value.spread})'}".strip() for value in values]
-                rows.append([figure, *told, values[0].better])
+                cells = [f"{value.value:.4g} {value.spread and f'({value.spread})'}".strip() for value in values]
+                rows.append([figure, *cells, values[0].better])
     return rows
 
 

@@ -18,7 +18,7 @@ from latentbrush.studies.compression.factors import (
     setting_of,
     step_flops,
 )
-from latentbrush.training import TextToImageRecipe
+from latentbrush.training import TextToImageRecipe, load_recipe
 
 pytestmark = pytest.mark.capability("studies")
 
@@ -92,3 +92,10 @@ def test_work_is_counted_by_hand_for_a_small_one() -> None:
     text = 4 * tokens * 4 * 4 + 2 * tokens * tokens * 4 + 2 * tokens * 4 * 8
     assert forward_flops(recipe) == (2 * unet, 2 * text)
     assert step_flops(recipe) == 3 * 2 * (unet + text) * 32
+
+
+@pytest.mark.parametrize("factor", FACTORS)
+def test_the_papers_recipes_lie_in_files(factor: int) -> None:
+    path = Path(__file__).parents[2] / "recipes" / "compression" / f"ldm-{factor}.yaml"
+    stage = None if factor == 1 else Path(f"runs/first-stage-f{factor}/model")
+    assert load_recipe(path) == paper_recipe(factor, Path("data/imagenet"), stage)

@@ -11,9 +11,10 @@ from latentbrush.evaluation.bootstrap import frechet_interval, mean_interval
 from latentbrush.evaluation.frechet import frechet_distance
 from latentbrush.evaluation.gather import Gathered
 from latentbrush.evaluation.inception_score import inception_score
-from latentbrush.evaluation.kernel import KID_SUBSET, KID_SUBSETS, clip_mmd, kid
+from latentbrush.evaluation.kernel import KID_SUBSET, KID_SUBSETS, clip_mmd, clip_mmd_deviation, kernel_deviation, kid
 from latentbrush.evaluation.manifold import memberships
 from latentbrush.evaluation.measurement import Figure
+from latentbrush.evaluation.shares import Z
 
 __all__ = ["METRICS", "Metric", "MetricOptions", "kid_subset", "mean_figure"]
 
@@ -64,7 +65,8 @@ def _sfid(painted: Gathered, real: Gathered, options: MetricOptions) -> dict[str
 def _kid(painted: Gathered, real: Gathered, options: MetricOptions) -> dict[str, Figure]:
     size = kid_subset(painted, real, options)
     value, deviation = kid(painted.features, real.features, subsets=options.subsets, size=size, seed=options.seed)
-    return {"KID": Figure(value=value, lower_is_better=True, deviation=deviation)}
+    interval = _about(value, kernel_deviation(painted.features, real.features))
+    return {"KID": Figure(value=value, lower_is_better=True, interval=interval, deviation=deviation)}
 
 
 def kid_subset(painted: Gathered, real: Gathered, options: MetricOptions) -> int:
@@ -76,7 +78,14 @@ def kid_subset(painted: Gathered, real: Gathered, options: MetricOptions) -> int
 
 
 def _cmmd(painted: Gathered, real: Gathered, options: MetricOptions) -> dict[str, Figure]:
-    return {"CMMD": Figure(value=clip_mmd(painted.features, real.features), lower_is_better=True)}
+    value = clip_mmd(painted.features, real.features)
+    interval = _about(value, clip_mmd_deviation(painted.features, real.features))
+    return {"CMMD": Figure(value=value, lower_is_better=True, interval=interval)}
+
+
+def _about(value: float, deviation: float) -> tuple[float, float]:
+    """The 95% interval of a figure whose noise is near to normal."""
+    return value - Z * deviation, value + Z * deviation
 
 
 def _is(painted: Gathered, real: Gathered, options: MetricOptions) -> dict[str, Figure]:

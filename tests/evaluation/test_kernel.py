@@ -9,6 +9,7 @@ from torchmetrics.image.kid import poly_mmd
 
 from latentbrush import UserError
 from latentbrush.evaluation import clip_mmd, kernel, kernel_distance, kid
+from latentbrush.evaluation.kernel import clip_mmd_deviation, kernel_deviation
 
 pytestmark = pytest.mark.capability("kid")
 
@@ -81,3 +82,15 @@ def test_what_cannot_be_measured_is_refused() -> None:
             measure(x, x / 0)
         with pytest.raises(ValueError, match="must be"):
             measure(x[0], x)
+
+
+@pytest.mark.parametrize("shift", [0.0, 0.6])
+def test_the_deviation_is_that_of_other_pictures(shift: float) -> None:
+    """Over sets drawn anew, beside one that stays: of one kind, where only pairs count, and of another."""
+    generator = torch.Generator().manual_seed(0)
+    real = torch.randn(300, 6, generator=generator, dtype=torch.float64)
+    sets = [torch.randn(60, 6, generator=generator, dtype=torch.float64) + shift for _ in range(200)]
+    for value, deviation in ((kernel_distance, kernel_deviation), (clip_mmd, clip_mmd_deviation)):
+        true = float(torch.tensor([value(one, real) for one in sets]).std())
+        told = float(torch.tensor([deviation(one, real) for one in sets]).median())
+        assert 0.8 < told / true < 1.35, (value.__name__, told, true)

@@ -10,7 +10,7 @@ import typer
 
 from latentbrush.cli.options import filename, whole
 from latentbrush.cli.photo import photo_in
-from latentbrush.cli.shared import print_notes
+from latentbrush.cli.shared import DeviceOption, print_notes
 from latentbrush.cli.tables import print_table, shown
 from latentbrush.errors import UserError, short
 from latentbrush.request import ImageRequest, ModelRequest, Sampling
@@ -28,7 +28,7 @@ def diffuse(
     label: Annotated[int | None, typer.Option(parser=whole, help="Or of which class it is, counted from 0.")] = None,
     seed: Annotated[int, typer.Option(parser=whole, help="Of the noise.")] = 0,
     levels: Annotated[int, typer.Option(parser=whole, help="Columns, from the clearest level to pure noise.")] = 8,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps, ...: where to compute.")] = "auto",
+    device: DeviceOption = "auto",
     out: Annotated[
         Path | None, typer.Option(parser=filename, help="A PNG file; out/IMAGE-diffused.png by default.")
     ] = None,

@@ -88,7 +88,7 @@ def composition(
     steps: Annotated[int | None, typer.Option(parser=whole, help="Denoising steps, instead of the model's.")] = None,
     sampler: Annotated[str | None, typer.Option(help="Instead of the model's.")] = None,
     guidance: Annotated[float | None, typer.Option(parser=number, help="Instead of the model's; 1 is none.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps, ...: where to compute.")] = "auto",
+    device: DeviceOption = "auto",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an earlier evaluation.")] = False,
 ) -> None:
     """Is the painting of a held-out caption nearest to the held-out original, among all distinct emoji?

@@ -17,7 +17,7 @@ from latentbrush.cli.spread import with_options
 from latentbrush.errors import UserError, printable, short
 from latentbrush.request import MAX_SIDE, GuidanceRequest, ImageRequest, Sampling
 
-__all__ = ["COMMANDS", "MeasureOptions", "check_options", "measure_all", "measure_command"]
+__all__ = ["COMMANDS", "UNPAINTED", "MeasureOptions", "check_options", "measure_all", "measure_command"]
 
 OWN_OPTIONS = {
     "fid": ("intervals",),
@@ -29,8 +29,10 @@ OWN_OPTIONS = {
     "bpd": ("bits_steps",),
 }
 """What one command reads and the others do not."""
-UNPAINTED, PAINTING = ("reconstruction", "bpd"), ("images", "steps", "sampler", "guidance")
-"""What measures a model's parts by real pictures, and what it therefore does not read."""
+PAINTING = ("images", "steps", "sampler", "guidance")
+UNREAD = {"reconstruction": PAINTING, "bpd": (*PAINTING, "extractor", "resize")}
+"""What measures a model's parts by real pictures, so that nothing is painted, and what it therefore does not read."""
+UNPAINTED = frozenset(UNREAD)
 LEAST = {"count": 1, "size": 1, "batch_size": 1, "subset": 2, "neighbours": 1, "splits": 1, "bits_steps": 2}
 """Of options that are whole numbers."""
 MOST = {"count": 10_000_000, "size": MAX_SIDE, "bits_steps": 1_000_000, "splits": 1_000_000}
@@ -121,7 +123,7 @@ def measure_command(name: str) -> Callable[..., None]:
     command.__doc__ = COMMANDS[name]
     own = OWN_OPTIONS.get(name, ())
     others = {option for options in OWN_OPTIONS.values() for option in options} - {*own}
-    return with_options(command, MeasureOptions, without=(*others, *(PAINTING if name in UNPAINTED else ())))
+    return with_options(command, MeasureOptions, without=(*others, *UNREAD.get(name, ())))
 
 
 def measure_all(options: MeasureOptions) -> None:

@@ -10,7 +10,7 @@ from typing import get_args
 
 import torch
 
-from latentbrush.cli.measures import MeasureOptions, check_options
+from latentbrush.cli.measures import UNPAINTED, MeasureOptions, check_options
 from latentbrush.cli.progress import work_bar
 from latentbrush.cli.tables import print_table
 from latentbrush.data.folder import ImageFolder
@@ -37,8 +37,6 @@ from latentbrush.studies.report import evaluation_page, measured_by
 __all__ = ["evaluation_of", "keep_statistics", "report_folder", "tell", "write"]
 
 
-UNPAINTED = frozenset(("reconstruction", "bpd"))
-"""What is measured of the data themselves; nothing is painted."""
 ALONE = frozenset((*UNPAINTED, "composition"))
 """What several processes cannot share."""
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from latentbrush.cli.options import filename, number, whole
+from latentbrush.cli.shared import DeviceOption
 from latentbrush.errors import UserError, short
 
 if TYPE_CHECKING:  # studies import torch
@@ -52,7 +53,7 @@ def steps(
     guidance: Annotated[float | None, typer.Option(parser=number, help="Instead of the model's; 1 is none.")] = None,
     converged: Annotated[int, typer.Option(parser=whole, help="Network calls of the converged pictures.")] = 500,
     extractor: Annotated[str, typer.Option(help="As `latentbrush evaluate` takes it.")] = "emoji-clip",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps, ...: where to compute.")] = "auto",
+    device: DeviceOption = "auto",
     plan: PlanOption = False,
     resume: ResumeOption = False,
 ) -> None:
@@ -95,7 +96,7 @@ def zoo(
     ] = None,
     steps: Annotated[int, typer.Option(parser=whole, help="Of training, for every setting.")] = 2000,
     seed: Annotated[int, typer.Option(parser=whole, help="Of weights, batches and noise.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps, ...: where to compute.")] = "auto",
+    device: DeviceOption = "auto",
     plan: PlanOption = False,
     resume: ResumeOption = False,
 ) -> None:
@@ -128,7 +129,7 @@ def rate_distortion(
     bits_steps: Annotated[int, typer.Option(parser=whole, help="Of the bound; more are tighter.")] = 100,
     seed: Annotated[int, typer.Option(parser=whole, help="Of the first picture's noise.")] = 0,
     extractor: Annotated[str, typer.Option(help="A shipped CLIP's name, or a folder of one.")] = "emoji-clip",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps, ...: where to compute.")] = "auto",
+    device: DeviceOption = "auto",
     plan: PlanOption = False,
     resume: ResumeOption = False,
 ) -> None:
@@ -142,6 +143,7 @@ def rate_distortion(
     from latentbrush.formats import load_model
     from latentbrush.studies.rate_distortion import RateDistortionStudy
 
+    _check_seed(seed, MOST_SEED)
     folder, loaded = ImageFolder(data), load_model(model, device=device)
     features = CLIPExtractor(extractor, loaded.device)
     study = RateDistortionStudy(loaded, folder, features, pictures=pictures, steps=bits_steps, seed=seed)
@@ -164,7 +166,7 @@ def compression(
     pictures: Annotated[int, typer.Option(parser=whole, help="Painted at each measurement.")] = 192,
     seed: Annotated[int, typer.Option(parser=whole, help="Of weights, batches, captions and noise.")] = 0,
     extractor: Annotated[str, typer.Option(help="A shipped CLIP's name, or a folder of one.")] = "emoji-clip",
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps, ...: where to compute.")] = "auto",
+    device: DeviceOption = "auto",
     plan: PlanOption = False,
     resume: ResumeOption = False,
 ) -> None:
@@ -177,6 +179,7 @@ def compression(
     from latentbrush.evaluation.clip_extractor import CLIPExtractor
     from latentbrush.studies.compression import CompressionStudy, parse_factors
 
+    _check_seed(seed, MOST_TRAINING_SEED)
     chosen, where = parse_factors(factors), choose_device(device)
     study = CompressionStudy(
         data,

@@ -10,6 +10,7 @@ import typer
 
 from latentbrush.cli.options import filename
 from latentbrush.cli.progress import training_bar
+from latentbrush.cli.shared import DeviceOption
 
 __all__ = ["train"]
 
@@ -18,7 +19,7 @@ def train(
     recipe: Annotated[Path, typer.Argument(parser=filename, help="A YAML file; recipes/ has some.")],
     run: Annotated[Path, typer.Option(parser=filename, help="A new folder; the finished model lies in RUN/model.")],
     resume: Annotated[bool, typer.Option("--resume", help="Go on from RUN's last checkpoint.")] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1, mps, ...: where to compute.")] = "auto",
+    device: DeviceOption = "auto",
     overrides: Annotated[
         list[str] | None, typer.Option("--set", help="Change a value of the recipe: a.b=c. Repeatable.")
     ] = None,

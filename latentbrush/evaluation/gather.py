@@ -41,6 +41,11 @@ class Gathered:
         return self.running.count
 
     @property
+    def width(self) -> int:
+        """Numbers in a feature."""
+        return self.running.width
+
+    @property
     def moments(self) -> Moments:
         return self.running.finish()
 

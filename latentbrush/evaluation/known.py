@@ -10,7 +10,7 @@ from torch import Tensor
 from latentbrush.errors import UserError
 from latentbrush.evaluation.extractor import ExtractorIdentity
 from latentbrush.evaluation.gather import Gathered
-from latentbrush.evaluation.statistics import Moments
+from latentbrush.evaluation.statistics import Moments, moments
 from latentbrush.evaluation.statistics_file import FeatureStatistics, read_statistics
 from latentbrush.origin import sha256_of
 
@@ -54,7 +54,15 @@ class KnownStatistics(Gathered):
         return f"file sha256:{sha256_of(self.file)}"
 
     @property
+    def width(self) -> int:
+        pooled, features = self.statistics.pooled, self.statistics.features
+        return pooled.width if pooled is not None else 0 if features is None else features.shape[1]
+
+    @property
     def moments(self) -> Moments:
+        """Those of the file, or of the features in it."""
+        if self.statistics.pooled is None and self.statistics.features is not None:
+            return moments([self.statistics.features])
         return self._there(self.statistics.pooled, "mu and sigma, which FID compares")
 
     @property

@@ -39,6 +39,11 @@ class RunningMoments:
         self._mean: Tensor | None = None
         self._squares: Tensor | None = None
 
+    @property
+    def width(self) -> int:
+        """Of the features so far; 0 before the first."""
+        return 0 if self._mean is None else len(self._mean)
+
     def add(self, features: Tensor) -> RunningMoments:
         """Features (n, d), any floating type. Returns itself. UserError for what is not finite or of another width."""
         checked = as_finite(features)

@@ -22,7 +22,7 @@ from latentbrush.formats.pictures import (
     save_picture,
     texts_of,
 )
-from latentbrush.formats.record import PictureRecord, differences, parse_record, record_of
+from latentbrush.formats.record import PictureRecord, differences, files_of, machine_of, parse_record, record_of
 from latentbrush.formats.replace import replaced_folder
 from latentbrush.formats.safety import with_safety_check
 from latentbrush.formats.saving import save_autoencoder, save_model
@@ -51,6 +51,7 @@ __all__ = [
     "convert",
     "cover",
     "differences",
+    "files_of",
     "foreign_request",
     "foreign_sampler",
     "load_autoencoder",
@@ -63,6 +64,7 @@ __all__ = [
     "load_tiny_autoencoder",
     "load_tokenizer",
     "load_vq",
+    "machine_of",
     "outline_model",
     "output_path",
     "output_paths",

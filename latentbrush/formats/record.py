@@ -16,7 +16,16 @@ from latentbrush.model import LatentDiffusion
 from latentbrush.origin import Origin
 from latentbrush.request import Batch, ImageRequest, Precision
 
-__all__ = ["MachineRecord", "ModelRecord", "PictureRecord", "differences", "parse_record", "record_of"]
+__all__ = [
+    "MachineRecord",
+    "ModelRecord",
+    "PictureRecord",
+    "differences",
+    "files_of",
+    "machine_of",
+    "parse_record",
+    "record_of",
+]
 
 SHA256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 Name = Annotated[str, Field(max_length=300)]
@@ -94,22 +103,18 @@ def record_of(
     model: LatentDiffusion, request: ImageRequest, *, index: int, batch: Batch, steps_run: int
 ) -> PictureRecord:
     """The record of a picture that `model` painted, here and now, of a resolved request."""
-    files = _files(model)
+    files = files_of(model)
     if request.model.safety_check and model.origin is not None and model.safety_origin is not None:
         files = files.model_copy(update={"weights": {**files.weights, **model.safety_origin.weights}})
     if request.stages and model.refiner is not None:
-        files = files.model_copy(update={"refiner": _files(model.refiner)})
+        files = files.model_copy(update={"refiner": files_of(model.refiner)})
     return PictureRecord(
         request=request,
         index=index,
         steps_run=steps_run,
         batch=batch,
         model=files,
-        machine=MachineRecord(
-            device=model.device.type,
-            dtype=precision(model.dtype),  # type: ignore[arg-type]  # pydantic checks it
-            threads=torch.get_num_threads(),
-        ),
+        machine=machine_of(model),
         versions={"latentbrush": _our_version(), "torch": torch.__version__},
     )
 
@@ -132,7 +137,17 @@ def parse_record(text: str, name: str) -> PictureRecord:
         raise UserError(f"the request in {name} is damaged; give a PNG painted here, with its metadata") from None
 
 
-def _files(model: LatentDiffusion) -> ModelRecord:
+def machine_of(model: LatentDiffusion) -> MachineRecord:
+    """Where `model` computes, and how precisely."""
+    return MachineRecord(
+        device=model.device.type,
+        dtype=precision(model.dtype),  # type: ignore[arg-type]  # pydantic checks it
+        threads=torch.get_num_threads(),
+    )
+
+
+def files_of(model: LatentDiffusion) -> ModelRecord:
+    """The files that `model` was read from, its exchanged parts' among them."""
     origin = model.origin
     if origin is None:
         return ModelRecord()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,7 +23,7 @@ from latentbrush.reporting import Item, Picture
 from latentbrush.studies.composition import CompositionStudy
 from latentbrush.studies.exhibits import bits_plot, nearest_pairs, pairs, score_extremes
 from latentbrush.studies.likelihood import measure_bits
-from latentbrush.studies.measuring import Evaluation, measurement, record, said_of, source_of
+from latentbrush.studies.measuring import Evaluation, measurement, record, said_of
 from latentbrush.studies.painted import PaintedPictures
 from latentbrush.studies.rebuilt import RebuiltPictures, rebuild
 from latentbrush.studies.scores import clip_score, memorised
@@ -130,8 +130,8 @@ def _bits(evaluation: Evaluation, further: Further) -> Outcome:
         on_call=evaluation.told("bits per dimension"),
     )
     settings = {"steps": further.bits_steps, "variance": "learned, else the fixed larger", "seed": seed}
-    assert evaluation.real is not None
-    source = source_of(evaluation.real)
+    parts = range(0, len(data), evaluation.batch)
+    source = _source(data.name, (data.read(i, min(i + evaluation.batch, len(data))) for i in parts))
     measured = record("bpd", found.figures(seed), (source, source), None, settings, evaluation.measured_model)
     return Outcome(measured, lambda: bits_plot(found))
 
@@ -159,15 +159,18 @@ def _composition(evaluation: Evaluation, further: Further) -> Outcome:
     figures["composition accuracy, test, the autoencoder's ceiling"] = Figure(
         value=found.scores["test"].ceiling, lower_is_better=None
     )
-    sources = (_source("paintings", found.paintings_of), _source(str(folder.directory), study.originals.pictures))
+    sources = (_source("paintings", [found.paintings_of]), _source(str(folder.directory), [study.originals.pictures]))
     settings = {"seeds": further.seeds, "shift": SHIFT}
     measured = record("composition", figures, sources, None, settings, found.to_json()["painted_by"])
     return Outcome(measured, lambda: [Picture(found.sheet("Composition"), "what is nearest to each painting")])
 
 
-def _source(name: str, pictures: Tensor) -> PictureSource:
-    prints = fingerprints(pictures).tolist()
-    size = (pictures.shape[-2], pictures.shape[-1])
+def _source(name: str, pictures: Iterable[Tensor]) -> PictureSource:
+    """Of pictures that come in parts (b, 3, H, W), looked at by nobody."""
+    prints: list[int] = []
+    for part in pictures:
+        prints += fingerprints(part).tolist()
+        size = (part.shape[-2], part.shape[-1])
     return PictureSource(
         name=name, count=len(prints), distinct=len(set(prints)), size=size, digest=digest_of_prints(prints)
     )

@@ -21,13 +21,13 @@ from latentbrush.evaluation.measurement import Figure, Measurement, PictureSourc
 from latentbrush.evaluation.metrics import Metric, MetricOptions, kid_subset
 from latentbrush.evaluation.processes import Processes
 from latentbrush.evaluation.sets import FolderPictures, PictureSet
-from latentbrush.formats import record_of
+from latentbrush.formats import files_of, machine_of, record_of
 from latentbrush.model import LatentDiffusion
-from latentbrush.pipeline import plan_of, resolve
-from latentbrush.request import Batch, ImageRequest
+from latentbrush.pipeline import plan_of
+from latentbrush.request import Batch
 from latentbrush.studies.painted import PaintedPictures
 
-__all__ = ["Evaluation", "captions_for", "measurement", "painted_by", "record", "said_of", "source_of"]
+__all__ = ["Evaluation", "captions_for", "measurement", "painted_by", "record", "said_of"]
 
 Progress = Callable[[str, int, int], None]
 
@@ -77,9 +77,9 @@ class Evaluation:
     """What all metrics of one call share: each set is read, or painted, once, and only if one asks for it.
 
     `keep`: the features of every measured picture, 4 bytes a number, which intervals and all but moments need;
-    `keep_real`: of every real one. `model`: whose first stage and
-    likelihood are measured; `folder`: all of the data, whatever split; `train`, `held_out`: what it was trained on,
-    and real pictures that it was not. `on_part(name, done, total)` is called as parts of a set are done.
+    `keep_real`: of every real one. `model`: whose first stage and likelihood are measured; `folder`: all of the data,
+    whatever split; `train`, `held_out`: what it was trained on, and real pictures that it was not. `on_part(name, done,
+    total)` is called as parts of a set are done.
     """
 
     pictures: PictureSet
@@ -105,18 +105,10 @@ class Evaluation:
 
     @cached_property
     def painted(self) -> Gathered:
-        """UserError for pictures of another size than the data's: each would be resized by another ratio."""
-        real = self.real  # the cheap one first: what is wrong with it is said before hours of painting
+        """UserError for fewer than 2 pictures."""
         if len(self.pictures) < 2:
             raise UserError(f"{len(self.pictures)} picture is too few to measure; give at least 2")
-        painted = self.gathered(self.pictures, keep=self.keep)
-        if real is not None and real.size is not None and painted.size is not None and painted.size != real.size:
-            (h, w), (h2, w2) = painted.size, real.size
-            raise UserError(
-                f"the pictures of {painted.name} are {w}x{h}, those of {real.name} {w2}x{h2}; bring both to one size "
-                f"with --size {min(h, h2)}"
-            )
-        return painted
+        return self.gathered(self.pictures, keep=self.keep)
 
     def gathered(self, one: PictureSet, *, keep: bool = True) -> Gathered:
         """Any further set, by the same extractor."""
@@ -136,7 +128,9 @@ class Evaluation:
         """UserError for what the metric refuses, and where it needs data and there are none."""
         if metric.data and self.data is None:
             raise UserError(f"{metric.title} compares with real pictures; give a folder of them with --data")
-        real = self.real if metric.data else None
+        real = self.real if metric.data else None  # before hours of painting
+        if real is not None:
+            check_pair(self.painted, real)
         figures = metric.compute(self.painted, self.painted if real is None else real, self.options)
         settings = {name: value for name, value in asdict(self.options).items() if name in metric.settings}
         if real is not None and "subset" in settings:
@@ -165,6 +159,16 @@ class Evaluation:
         ]
 
 
+def check_pair(painted: Gathered, real: Gathered) -> None:
+    """UserError for pictures of another size than the data's: each would be resized by another ratio."""
+    if real.size is not None and painted.size is not None and painted.size != real.size:
+        (h, w), (h2, w2) = painted.size, real.size
+        raise UserError(
+            f"the pictures of {painted.name} are {w}x{h}, those of {real.name} {w2}x{h2}; bring both to one size "
+            f"with --size {min(h, h2)}"
+        )
+
+
 def measurement(
     name: str,
     figures: Mapping[str, Figure],
@@ -175,7 +179,7 @@ def measurement(
     """A record of `figures`; `sets`: what was measured, and beside what."""
     pictures, real = sets
     identity = pictures.identity.to_json()
-    sources = (source_of(pictures), None if real is None else source_of(real))
+    sources = (_source(pictures), None if real is None else _source(real))
     return record(name, figures, sources, identity, settings, painted)
 
 
@@ -189,7 +193,7 @@ def record(
 ) -> Measurement:
     """As `measurement`, of figures that no extractor's features were gathered for."""
     for title, figure in figures.items():
-        if not math.isfinite(figure.value):
+        if not all(map(math.isfinite, (figure.value, *(figure.interval or ()), figure.deviation or 0.0))):
             raise UserError(
                 f"{title} is {figure.value}; look at the pictures, or at the statistics they are compared with"
             )
@@ -207,13 +211,7 @@ def record(
 
 def model_files(model: LatentDiffusion) -> dict[str, Any]:
     """As every picture's record has them."""
-    request = resolve(model, ImageRequest(prompt="", label=0 if _classes(model) else None))
-    record = record_of(model, request, index=0, batch=Batch(first=0, size=1), steps_run=0)
-    return record.model_dump(mode="json", include={"model", "machine"})
-
-
-def _classes(model: LatentDiffusion) -> int | None:
-    return model.text.classes if isinstance(model.text, LabelConditioner) else None
+    return {"model": files_of(model).model_dump(mode="json"), "machine": machine_of(model).model_dump(mode="json")}
 
 
 def painted_by(pictures: PaintedPictures) -> dict[str, Any]:
@@ -226,7 +224,7 @@ def painted_by(pictures: PaintedPictures) -> dict[str, Any]:
     return {**told, **sampling, "guidance": request.guidance.weight, "seed": pictures.seed}
 
 
-def source_of(gathered: Gathered) -> PictureSource:
+def _source(gathered: Gathered) -> PictureSource:
     return PictureSource(
         name=gathered.name,
         count=gathered.count,
@@ -243,8 +241,8 @@ def _warnings(gathered: Gathered, *, frechet: bool) -> list[str]:
             f"{name}: only {gathered.distinct} of {count} pictures differ from one another; equal ones count as often "
             "as they come"
         )
-    width = gathered.moments.width if frechet and count > 1 else 0
-    if count <= width:
+    width = gathered.width
+    if frechet and 0 < count <= width:
         found.append(
             f"{name}: {count} pictures for features of {width} numbers; a Frechet distance of so few is biased "
             "upwards: compare it only at equal numbers, or take KID"

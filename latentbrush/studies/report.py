@@ -35,7 +35,7 @@ def evaluation_page(outcomes: Sequence[Outcome], notes: Sequence[str], evaluatio
         shown: Sequence[Item] = outcome.look()
         if shown:
             sections.append(Section(TITLES[outcome.measurement.metric], shown))
-    real = evaluation.real
+    real = next((one.data for one in found if one.data is not None), None)
     beside = "" if real is None else f" beside {real.count or 'an unknown number of'} real ones of {real.name}"
     lead = f"{len(pictures)} pictures of {pictures.name}{beside}."
     return Page(f"Evaluation of {pictures.name}", lead, sections, _about(found[0]))

@@ -185,3 +185,47 @@ def test_statistics_of_others_are_taken_with_a_warning(run: Callable[..., Any], 
     outcome = run("evaluate", "fid", "--images", emoji, "--data", "wide.npz")
     assert outcome.code == 2
     assert "features of 128 and of 64 numbers have no distance" in outcome.err
+
+
+def test_features_alone_are_statistics_enough(run: Callable[..., Any], emoji: Path, tmp_path: Path) -> None:
+    """As clean-fid keeps them for KID; nor does what one metric lacks cost the others their page."""
+    assert run("evaluate", "statistics", emoji, "whole.npz", "--features").code == 0
+    whole = np.load("whole.npz")
+    np.savez("feats.npz", feats=whole["feats"])
+    np.savez("places.npz", mu_s=np.zeros(4), sigma_s=np.eye(4))
+    found = []
+    for name in ("whole", "feats"):
+        options = ["--images", emoji, "--count", "9", "--data", f"{name}.npz", "--out", name]
+        assert run("evaluate", "fid", *options).code == 0
+        found.append(figures(tmp_path / name / "metrics.json")["FD"])
+    assert found[0] == pytest.approx(found[1], abs=1e-6)
+    outcome = run("evaluate", "all", "--images", emoji, "--data", "places.npz", "--out", "all")
+    assert outcome.code == 0
+    assert "left out: fid: places.npz holds no mu and sigma" in outcome.err
+    assert "CLIP score" in figures(tmp_path / "all" / "metrics.json")
+
+
+def test_a_first_stage_needs_no_captions_and_its_record_names_its_files(
+    run: Callable[..., Any], model_folder: Path, emoji: Path, tmp_path: Path
+) -> None:
+    (emoji / "metadata.jsonl").unlink()
+    outcome = run(
+        *("evaluate", "reconstruction", "--model", model_folder, "--data", emoji),
+        *("--size", "16", "--count", "5", "--out", "new"),
+    )
+    assert outcome.code == 0
+    [found] = json.loads((tmp_path / "new" / "metrics.json").read_text(encoding="utf-8"))["measurements"]
+    assert found["pictures"]["count"] == found["data"]["count"] == 5
+    assert "vae/diffusion_pytorch_model.safetensors" in found["painted"]["model"]["weights"]
+
+
+def test_without_intervals_no_features_are_kept(run: Callable[..., Any], emoji: Path, tmp_path: Path) -> None:
+    beside = ["--images", emoji, "--count", "9", "--data", emoji]
+    assert run("evaluate", "fid", *beside, "--out", "with").code == 0
+    assert run("evaluate", "fid", *beside, "--no-intervals", "--out", "without").code == 0
+    first, second = (
+        json.loads((tmp_path / name / "metrics.json").read_text(encoding="utf-8"))["measurements"][0]["figures"]["FD"]
+        for name in ("with", "without")
+    )
+    assert first["value"] == pytest.approx(second["value"], abs=1e-6)
+    assert (first["interval"] is None, second["interval"] is None) == (False, True)

@@ -64,6 +64,8 @@ class CompressionStudy:
         zoo: Path | None = None,
         device: torch.device = CPU,
     ) -> None:
+        if steps < 1:
+            raise UserError(f"{steps} steps of training; choose at least 1")
         if not 1 <= measures <= steps:
             raise UserError(f"{measures} measurements of {steps} steps; choose from 1 to {steps}")
         if stage_steps < 1:

@@ -33,7 +33,7 @@ def test_the_plan_writes_nothing(run: Callable[..., Any]) -> None:
     ("options", "told"),
     [
         (("--factors", "8,3"), "factor '3' is none of 1, 2, 4, 8, 16, 32"),
-        (("--steps", "0"), "10 measurements of 0 steps"),
+        (("--steps", "0"), "0 steps of training; choose at least 1"),
         (("--pictures", "4000"), "4000 pictures are asked for; choose from 2 to 9"),
         (("--zoo", "nowhere"), "the zoo nowhere has not trained kl-f2-c2"),
         (("--data", "nowhere"), "nowhere is not a folder"),
